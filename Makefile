@@ -1,0 +1,89 @@
+# Everything here starts from a bare clone: `make demo`, `make test`. What is up to date is not done again.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CPP_FILES := $(shell find csrc tests/cpp -name '*.cpp' -o -name '*.h' 2>/dev/null)
+BUILD_INPUTS := pyproject.toml build-constraints.txt setup.py CMakeLists.txt \
+	$(shell find csrc -type f 2>/dev/null)
+CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	-DSWAPMEM_PYTHON=OFF -DSWAPMEM_TESTS=ON
+CTEST := $(BIN)/ctest --output-on-failure --no-tests=error
+
+.PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python bench \
+	format clean
+
+help:
+	@echo "make demo             train a network in a fraction of the memory it needs"
+	@echo "make test             linters, C++ suites (plain and with sanitizers), Python suites"
+	@echo "make lint | test-cpp | test-sanitizers | test-python     the parts of make test"
+	@echo "make bench            every benchmark against its bar (long); RECORD=1 keeps the results"
+	@echo "make format           let the formatters rewrite the sources"
+	@echo "make clean            remove what was built; the virtual environment stays"
+	@echo "PYTHON=python3.12     which Python makes the virtual environment"
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python train/demo.py --out result/demo
+
+test: lint test-cpp test-sanitizers test-python
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+	$(BIN)/mypy
+
+test-cpp: $(VENV)/.installed-dev
+	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake --build build/cpp
+	$(CTEST) --test-dir build/cpp
+
+test-sanitizers: test-address test-thread
+
+# address: AddressSanitizer with LeakSanitizer and UndefinedBehaviorSanitizer; thread: ThreadSanitizer.
+test-address test-thread: test-%: $(VENV)/.installed-dev
+	$(CMAKE) -B build/cpp-$* -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSWAPMEM_SANITIZE=$*
+	$(BIN)/cmake --build build/cpp-$*
+	$(CTEST) --test-dir build/cpp-$*
+
+test-python: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest bench -o addopts= -o timeout=0 -o faulthandler_timeout=0 \
+		--benchmark-columns=min,median,max,rounds $(if $(RECORD),--record)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+clean:
+	rm -rf build dist *.egg-info swapmem/_core*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# One line for each thing that a fresh machine may lack.
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "swapmem needs Python 3.11 or later: apt install python3 python3-venv python3-dev"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "swapmem needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+# The first pip that knows --build-constraint.
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.3'
+
+$(VENV)/.installed-%: $(BUILD_INPUTS) | $(VENV)/bin/python
+	@command -v $(CXX) >/dev/null || \
+		{ echo "swapmem needs a C++20 compiler: apt install g++ (or make CXX=clang++)"; exit 1; }
+	@test -f "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
+		{ echo "swapmem needs Python's headers: apt install python3-dev"; exit 1; }
+	CXX=$(CXX) $(BIN)/python -m pip install --quiet --build-constraint build-constraints.txt \
+		--editable '.[$*]'
+# Whoever has the tools of a developer has all that the demo needs.
+	touch $(VENV)/.installed-demo $@
+
+.PRECIOUS: $(VENV)/.installed-%
