@@ -1,0 +1,71 @@
+"""Out of core against stock NumPy in core: time, weights, and the resident set."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from bench.harness import Bar, Bars, Case, Training, interleave, train
+
+ROUNDS = 2
+MARGIN_BYTES = 64 << 20
+CASES = [Case("googlenet", 448, 4), Case("googlenet", 896, 2), Case("resnet50", 448, 4)]
+
+
+@cache
+def unlimited(case: Case) -> Training:
+    """The same run without a budget: its peak, its largest op and its weights."""
+    return train(case)
+
+
+def budget(case: Case, share: float) -> tuple[int, str]:
+    """Returns a share of the in-core peak, or what the largest op needs, and which it is."""
+    stats = unlimited(case).stats
+    wanted = int(stats["peak_live_bytes"] * share)
+    if wanted >= stats["largest_op_bytes"]:
+        return wanted, f"{share:.0%}"
+    share = stats["largest_op_bytes"] / stats["peak_live_bytes"]
+    return stats["largest_op_bytes"], f"{share:.0%} (minimum of {stats['largest_op']})"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case))
+@pytest.mark.parametrize(("share", "limit"), [(0.40, 1.00), (0.25, 1.10)], ids=["40%", "25%"])
+def test_out_of_core_keeps_up_with_stock_numpy_in_core(
+    benchmark: Any, bars: Bars, case: Case, share: float, limit: float
+) -> None:
+    budget_bytes, label = budget(case, share)
+    runs: list[Training] = []
+
+    def out_of_core() -> float:
+        runs.append(train(replace(case, budget_bytes=budget_bytes)))
+        return statistics.median(runs[-1].steady_seconds)
+
+    ours, stock = interleave(
+        benchmark,
+        ours=out_of_core,
+        reference=lambda: statistics.median(train(replace(case, memory="stock")).steady_seconds),
+        rounds=ROUNDS,
+    )
+    assert {run.weights for run in runs} == {unlimited(case).weights}
+    for run in runs:
+        assert run.stats["swap_out_bytes"] > 0
+        assert run.stats["peak_charged_bytes"] <= budget_bytes
+    allowed = [float(run.rss_imports_bytes + budget_bytes + MARGIN_BYTES) for run in runs]
+    peak = Bar(
+        f"peak RSS at {label}, {case}",
+        "B",
+        [float(run.rss_peak_bytes) for run in runs],
+        allowed,
+        "imports + budget + 64 MiB",
+        1.0,
+    )
+    time = Bar(f"out of core at {label}, {case}", "s/iteration", ours, stock, "stock NumPy", limit)
+    # Both go into the table, whichever fails.
+    try:
+        bars.check(peak)
+    finally:
+        bars.check(time)

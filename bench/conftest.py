@@ -1,0 +1,84 @@
+"""The table at the end of ``make bench``, and its JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from bench.harness import ROOT, Bars
+
+BARS = pytest.StashKey[Bars]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help="write the results to bench/results/DATE.json"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[BARS] = Bars()
+
+
+@pytest.fixture
+def bars(request: pytest.FixtureRequest) -> Bars:
+    return request.config.stash[BARS]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    bars = config.stash[BARS]
+    if not bars.all and not bars.notices:
+        return
+    table = Table("what", "swapmem", "against", "", "ratio", "spread", "bar", "met")
+    for bar in bars.all:
+        low, high = bar.spread
+        table.add_row(
+            bar.what,
+            f"{statistics.median(bar.ours):.3g} {bar.unit}",
+            bar.against,
+            f"{statistics.median(bar.reference):.3g} {bar.unit}",
+            f"{bar.ratio:.2f}",
+            f"{low:.2f}-{high:.2f}",
+            f"{'>=' if bar.at_least else '<='} {bar.limit:g}",
+            "yes" if bar.met else "NO",
+        )
+    terminalreporter.section("bars: ratios of medians of interleaved runs")
+    with open(os.devnull, "w") as nowhere:
+        console = Console(file=nowhere, width=140, record=True)
+        console.print(table)
+        for notice in bars.notices:
+            console.print("note:", notice, soft_wrap=True)
+    terminalreporter.write_line(console.export_text())
+    if config.getoption("--record"):
+        path = ROOT / "bench" / "results" / f"{date.today()}.json"
+        path.parent.mkdir(exist_ok=True)
+        rows = [
+            {**asdict(bar), "ratio": bar.ratio, "spread": bar.spread, "met": bar.met}
+            for bar in bars.all
+        ]
+        record = {"machine": machine(), "bars": rows, "notices": bars.notices}
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        terminalreporter.write_line(f"written to {path.relative_to(ROOT)}")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge the figures; nothing that names the machine."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(pages / (1 << 30)),
+        "architecture": platform.machine(),
+        "linux": ".".join(platform.release().split(".")[:2]),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,175 @@
+"""What the benchmarks share: training runs in processes of their own, samples, and bars."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training run on random images and labels.
+
+    Attributes:
+        arch: a key of train.models.ARCHITECTURES.
+        insize: height and width of the images in pixels.
+        batch: images an iteration.
+        iterations: how many updates.
+        memory: "stock" is NumPy as it comes; "swapmem" a host manager.
+        budget_bytes: the manager's budget; None leaves it unlimited, that is 80 % of the RAM.
+        spill_dir: where the manager's file store is; None is its default.
+        seed: of weights, images, labels and dropout.
+    """
+
+    arch: str
+    insize: int
+    batch: int
+    iterations: int = 3
+    memory: Literal["stock", "swapmem"] = "swapmem"
+    budget_bytes: int | None = None
+    spill_dir: str | None = None
+    seed: int = 0
+
+    def __str__(self) -> str:
+        names = {"googlenet": "GoogLeNet", "resnet50": "ResNet50"}
+        return f"{names[self.arch]} {self.insize} batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training run measured.
+
+    Attributes:
+        seconds: wall time of each iteration.
+        rss_imports_bytes: resident set once everything was imported, before the model was made.
+        rss_peak_bytes: the largest resident set of the process.
+        weights: SHA-256 over every parameter and persistent value, in the order of their names.
+        stats: ``Manager.stats()`` after the last iteration; empty for stock NumPy.
+    """
+
+    seconds: list[float]
+    rss_imports_bytes: int
+    rss_peak_bytes: int
+    weights: str
+    stats: dict[str, Any]
+
+    @property
+    def steady_seconds(self) -> list[float]:
+        """Iterations but the first, which makes the optimizer's state and warms every cache."""
+        return self.seconds[1:]
+
+
+def train(case: Case, prefix: Sequence[str] = ()) -> Training:
+    """Runs a case in a process of its own.
+
+    Args:
+        case: what to train.
+        prefix: a command that is given the run's command line as further arguments.
+
+    Returns:
+        What it measured.
+
+    Raises:
+        RuntimeError: the run failed; the end of its standard error is in the message.
+    """
+    command = [*prefix, sys.executable, "-m", "bench.child", json.dumps(asdict(case))]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise RuntimeError(f"{case} ended with {run.returncode}:\n{run.stderr[-4000:]}")
+    return Training(**json.loads(run.stdout.splitlines()[-1]))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measured ratio beside the figure it has to reach.
+
+    Attributes:
+        what: what was measured.
+        unit: of both series.
+        ours: samples of swapmem.
+        reference: samples of what it is compared with, taken in turn with ours.
+        against: what that is.
+        limit: the bar for median(ours) / median(reference).
+        at_least: whether the ratio has to reach the limit or to stay within it.
+    """
+
+    what: str
+    unit: str
+    ours: list[float]
+    reference: list[float]
+    against: str
+    limit: float
+    at_least: bool = False
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ours) / statistics.median(self.reference)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The smallest and the largest ratio of two samples that were taken in one turn."""
+        pairs = [ours / other for ours, other in zip(self.ours, self.reference, strict=True)]
+        return min(pairs), max(pairs)
+
+    @property
+    def met(self) -> bool:
+        return self.ratio >= self.limit if self.at_least else self.ratio <= self.limit
+
+    def __str__(self) -> str:
+        bound = ">=" if self.at_least else "<="
+        low, high = self.spread
+        return (
+            f"{self.what}: {self.ratio:.2f}x of {self.against} "
+            f"({low:.2f} to {high:.2f}), bar {bound} {self.limit:g}x"
+        )
+
+
+class Bars:
+    """Collects the bars of a session; ``check`` fails the benchmark whose bar is not met."""
+
+    def __init__(self) -> None:
+        self.all: list[Bar] = []
+        self.notices: list[str] = []
+
+    def check(self, bar: Bar) -> None:
+        self.all.append(bar)
+        assert bar.met, str(bar)
+
+    def note(self, text: str) -> None:
+        """Keeps a line for the report: what was not measured, or how it was."""
+        self.notices.append(text)
+
+
+def interleave(
+    benchmark: Any,
+    ours: Callable[[], float],
+    reference: Callable[[], float],
+    rounds: int,
+) -> tuple[list[float], list[float]]:
+    """Measures reference, ours, reference, ours ... so that a slow minute hits both.
+
+    Args:
+        benchmark: pytest-benchmark's fixture; its own times are those of ``ours``.
+        ours: measures once and returns the figure.
+        reference: likewise.
+        rounds: how often each is measured.
+
+    Returns:
+        The figures of ``ours`` and of ``reference``, ``rounds`` of each.
+    """
+    our_figures: list[float] = []
+    reference_figures: list[float] = []
+    benchmark.pedantic(
+        lambda: our_figures.append(ours()),
+        setup=lambda: reference_figures.append(reference()),
+        rounds=rounds,
+    )
+    return our_figures, reference_figures
