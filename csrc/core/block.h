@@ -1,0 +1,87 @@
+// A block: a fixed range of addresses. While it is allocated it belongs to one array; between
+// allocations the range, and often the memory behind it, waits for the next array of its size.
+//
+//                    allocate                 free
+//        cold, warm -> staging -> resident ... ------> warm (memory kept) or cold
+//
+//   resident --copy starts--> cleaning --copied--> clean --memory taken--> evicting --> out
+//       ^                        |                   |                                   |
+//       +------- written --------+------- written ---+        clean <--copied-- filling <+
+//
+// charged_bytes(block) =
+//     0               cold, out, filling (its staging block is charged)
+//     warm_bytes      warm
+//     capacity_bytes  resident, cleaning, clean, evicting, staging
+// Σ charged_bytes(block) over all blocks == Budget::used_bytes() <= Budget::limit_bytes()
+// copy.bytes != 0  <=>  state in {clean, evicting, out, filling}
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+
+#include "core/device.h"
+#include "core/store.h"
+
+namespace swapmem {
+
+struct Job;
+
+enum class State : std::uint8_t {
+  cold,      // not allocated, no memory
+  warm,      // not allocated, memory behind the first warm_bytes
+  staging,   // not allocated, memory being made ready for an array or filled for another block
+  resident,  // memory; writable; no copy in the store
+  cleaning,  // memory; read-only; being copied to the store
+  clean,     // memory; read-only; the store holds the same bytes
+  evicting,  // memory being taken away; the store holds the bytes
+  out,       // no memory; the store holds the bytes
+  filling,   // no memory yet; a staging block is being filled from the store
+};
+
+const char* name(State state);
+
+inline bool accessible(State s) {
+  return s == State::resident || s == State::cleaning || s == State::clean;
+}
+inline bool allocated(State s) { return s >= State::resident; }
+
+struct Block {
+  // Fixed for the life of the engine.
+  Address address = 0;
+  std::size_t capacity_bytes = 0;
+  std::uint32_t size_class = 0;
+
+  // Fixed while allocated.
+  std::uint64_t id = 0;    // never reused; 0 while not allocated
+  std::size_t bytes = 0;   // as asked for; <= capacity_bytes
+  std::uint32_t op = 0;    // the op that allocated it (index into the op names)
+
+  State state = State::cold;  // assigned in residency.cpp alone
+
+  bool sealed = false;       // warm: the memory has to be made writable before it is used
+  bool fresh = false;        // its memory is known to have read as zeros when it was allocated
+  bool freed = false;        // free came while a transfer or a device call was under way
+  bool evict_next = false;   // cleaning: take the memory away once the copy is complete
+  bool busy = false;         // a device call is under way that must end before anything else
+  bool retired = false;      // its data is not needed soon
+  std::uint32_t holds = 0;   // open ops, pins and calls under way that need it resident
+  std::uint32_t pins = 0;    // of which user pins
+  std::size_t warm_bytes = 0;
+  Slot copy;
+  std::shared_ptr<Job> job;   // cleaning, filling
+  std::exception_ptr error;   // of the last transfer, if it failed
+  Block* staging = nullptr;   // filling: where the bytes are read to
+
+  // The policy's list of blocks that may be evicted.
+  Block* older = nullptr;
+  Block* newer = nullptr;
+  bool listed = false;
+
+  Span span() const { return {address, capacity_bytes}; }
+};
+
+std::size_t charged_bytes(const Block& block);
+
+}  // namespace swapmem

@@ -1,0 +1,133 @@
+#include "core/engine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "core/clock.h"
+#include "core/residency.h"
+
+namespace swapmem {
+
+namespace {
+
+std::uint64_t next_serial() {
+  static std::atomic<std::uint64_t> serial{1};
+  return serial++;
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
+               std::unique_ptr<Policy> policy, const EngineOptions& options)
+    : device_(std::move(device)),
+      store_(std::move(store)),
+      policy_(std::move(policy)),
+      region_(device_->region()),
+      serial_(next_serial()),
+      budget_(options.budget_bytes),
+      frames_(*device_, budget_),
+      trace_(options.trace_events) {
+  if (options.budget_bytes < min_block_bytes) {
+    throw OutOfMemory("a budget of " + std::to_string(options.budget_bytes) +
+                          " bytes holds no block; the smallest is " +
+                          std::to_string(min_block_bytes) + " bytes",
+                      min_block_bytes, 0, options.budget_bytes, min_block_bytes, "");
+  }
+  op_name("");
+  queue_ = std::make_unique<TransferQueue>(*store_, options.workers, options.chunk_bytes);
+}
+
+Engine::~Engine() { queue_.reset(); }
+
+Address Engine::allocate(std::size_t bytes, bool* zeroed) {
+  const SizeClass size = size_class(bytes);
+  Lock lock(mutex_);
+  ThreadOps& ops = thread_ops();
+  const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
+  Block* block = obtain(lock, size, Wait::allocation, op);
+  if (zeroed != nullptr) *zeroed = block->fresh;
+  block->id = next_id_++;
+  block->bytes = bytes;
+  block->op = op;
+  block->retired = false;
+  block->error = nullptr;
+  transition(*block, State::resident);
+  ++totals_.allocations;
+  live_bytes_ += block->capacity_bytes;
+  resident_bytes_ += block->capacity_bytes;
+  totals_.peak_live_bytes = std::max(totals_.peak_live_bytes, live_bytes_);
+  totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
+  if (ops.open.empty()) {
+    policy_->add(*block);
+  } else {
+    ops.open.back().held.emplace_back(block, block->id);
+    hold(*block);
+    for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_);
+  }
+  record(EventKind::allocate, block, bytes, op);
+  return block->address;
+}
+
+void Engine::free(Address address) {
+  Slot copy;
+  {
+    Lock lock(mutex_);
+    Block& block = live_block(address);
+    if (block.address != address) throw InvalidBlock("free of an address inside a block");
+    ++totals_.frees;
+    record(EventKind::free, &block, block.bytes, block.op);
+    live_bytes_ -= block.capacity_bytes;
+    if (block.holds > 0) held_bytes_ -= block.capacity_bytes;
+    block.holds = block.pins = 0;
+    if (block.listed) policy_->remove(block);
+    block.id = 0;
+    block.freed = true;
+    if (block.state == State::cleaning) {
+      block.job->cancelled = true;
+      forget_eviction(block);
+    } else if (!block.busy && block.state != State::evicting && block.state != State::filling) {
+      copy = block.copy;
+      block.copy = {};
+      finish_free(block);
+    }
+    changed();
+  }
+  if (copy) store_->release(copy);
+}
+
+std::size_t Engine::capacity_bytes(Address address) const {
+  Lock lock(mutex_);
+  const Block* block = find_live(address);
+  return block == nullptr ? 0 : block->capacity_bytes;
+}
+
+Block* Engine::find_live(Address address) const {
+  Block* block = frames_.find(address);
+  return block != nullptr && allocated(block->state) && !block->freed ? block : nullptr;
+}
+
+Block& Engine::live_block(Address address) {
+  Block* block = find_live(address);
+  if (block == nullptr) throw InvalidBlock("no block at this address");
+  return *block;
+}
+
+void Engine::changed() {
+  if (waiting_ > 0) changed_.notify_all();
+}
+
+void Engine::wait_for_change(Lock& lock) {
+  ++waiting_;
+  changed_.wait(lock);
+  --waiting_;
+}
+
+void Engine::record(EventKind kind, const Block* block, std::size_t bytes, std::uint32_t op,
+                    double seconds) {
+  trace_.add({now_seconds(), seconds, block == nullptr ? 0 : block->id, bytes, resident_bytes_,
+              budget_.used_bytes(), op, kind});
+}
+
+}  // namespace swapmem

@@ -1,0 +1,196 @@
+// The engine: allocation, ops and swaps over one device and one store.
+//
+// Contract
+// - Threads: every call may come from any thread. Ops belong to the thread that opened them.
+// - One lock protects all bookkeeping. It is never held across a device call, a store call or a
+//   wait, so `free` is quick and may come from a garbage collection in the middle of anything.
+// - `allocate` and `begin_op` may wait for copies; nothing they wait for needs the caller.
+// - Errors: OutOfMemory, StoreError, DeviceError, InvalidBlock. A call that throws has changed
+//   nothing that the caller sees: no block lost, none moved, no op opened.
+// - What is held (by open ops, by pins) is never evicted: Σ capacity of held blocks <= budget.
+// - An address is a block's for as long as it is allocated, whether its memory is there or not.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "core/budget.h"
+#include "core/device.h"
+#include "core/errors.h"
+#include "core/frames.h"
+#include "core/observe.h"
+#include "core/policy.h"
+#include "core/store.h"
+#include "core/transfer.h"
+
+namespace swapmem {
+
+struct EngineOptions {
+  std::size_t budget_bytes = 0;
+  std::size_t workers = 4;
+  std::size_t chunk_bytes = std::size_t{2} << 20;
+  std::size_t trace_events = std::size_t{1} << 16;
+};
+
+// What a swap_out or swap_in that was asked for is waiting for.
+struct Ticket {
+  std::uint64_t block = 0;
+  Address address = 0;
+  bool resident = false;  // what it should become
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
+         std::unique_ptr<Policy> policy, const EngineOptions& options);
+  ~Engine();  // waits for the copies under way; the addresses of live blocks become invalid
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // A block of at least `bytes` bytes, resident, held by the calling thread's innermost open op.
+  // `zeroed` tells whether it is known to read as zeros.
+  Address allocate(std::size_t bytes, bool* zeroed = nullptr);
+  void free(Address address);
+  bool owns(Address address) const { return region_.contains(address); }
+  std::size_t capacity_bytes(Address address) const;
+
+  // Swaps in the blocks of these addresses (any address inside a block; others are ignored) and
+  // holds them, and everything allocated until the matching end_op.
+  void begin_op(const std::string& op, std::span<const Address> touched);
+  // Blocks of `retire` become the first to be evicted. A nested op's holds pass to its parent.
+  void end_op(std::span<const Address> retire = {});
+  void abort_ops(std::size_t depth);
+  std::size_t op_depth();
+  void begin_iteration();
+  // Starts swap-ins in this order while memory can be had without waiting. Returns how many of the
+  // addresses are resident or on their way.
+  std::size_t prefetch(std::span<const Address> addresses);
+
+  Ticket swap_out(Address address);
+  Ticket swap_in(Address address);
+  bool done(const Ticket& ticket);
+  void wait(const Ticket& ticket);
+  void pin(Address address);  // swapped in, writable, and so until unpin
+  void unpin(Address address);
+  void drain();               // until no copy is under way
+  std::size_t trim();         // gives cached memory back to the system; returns its bytes
+
+  // A touch that the device stopped. Returns false if the address is no live block's, or if its
+  // bytes cannot be brought back; `why` then says so.
+  bool fault(Address address, int thread, bool write, std::string& why);
+
+  Stats stats() const;
+  std::vector<Event> trace() const;
+  std::vector<FaultRecord> faults() const;
+  std::vector<std::string> op_names() const;
+  std::optional<BlockInfo> block(Address address) const;
+  void check_invariants() const;  // throws std::logic_error naming the one that is broken
+
+  const Device& device() const { return *device_; }
+  const Store& store() const { return *store_; }
+
+  // Around fork: the bookkeeping is whole in the child, which has no workers and may only look.
+  void lock_for_fork() { mutex_.lock(); }
+  void unlock_after_fork() { mutex_.unlock(); }
+  // Makes the block writable in a child if its bytes were in memory at the fork.
+  bool fault_in_child(Address address);
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  struct OpenOp {
+    std::uint32_t name;
+    double begun_seconds;
+    std::size_t peak_bytes;
+    std::vector<std::pair<Block*, std::uint64_t>> held;  // block and its id when it was held
+  };
+  struct ThreadOps {
+    int thread = 0;
+    std::vector<OpenOp> open;
+  };
+  enum class Wait { no, allocation, fault };
+
+  // memory.cpp: room within the budget
+  Block* obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op);
+  bool make_room(Lock& lock, std::size_t need_bytes, Wait wait);
+  void clean_ahead();
+  void wait_for_change(Lock& lock);
+  [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::uint32_t op) const;
+
+  // moves.cpp: copies, and what follows from them
+  void start_cleaning(Block& block, Priority priority, bool evict_next);
+  void request_eviction(Block& block);
+  void forget_eviction(Block& block);
+  bool prepare_cleaning(Block& block, Job& job);
+  void complete_cleaning(Block& block, Job& job);
+  void evict(Lock& lock, Block& block);
+  void start_filling(Block& block, Block& staging, Priority priority);
+  void swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op);
+  void complete_filling(Block& block, Job& job);
+  void make_writable(Lock& lock, Block& block);
+  void cancel_cleaning(Lock& lock, Block& block);
+  void finish_free(Block& block);
+
+  // ops.cpp
+  void hold(Block& block);
+  void unhold(Block& block);
+  void use(Lock& lock, Block& block, Wait wait, std::uint32_t op);
+  void await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op);
+  void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire);
+  void evict_unheld(Lock& lock);
+  bool settled(const Ticket& ticket) const;
+  ThreadOps& thread_ops();
+  std::uint32_t op_name(const std::string& op);
+  Block& live_block(Address address);
+  Block* find_live(Address address) const;
+
+  void record(EventKind kind, const Block* block, std::size_t bytes, std::uint32_t op,
+              double seconds = 0);
+  void changed();
+
+  const std::unique_ptr<Device> device_;
+  const std::unique_ptr<Store> store_;
+  const std::unique_ptr<Policy> policy_;
+  const Span region_;
+  const std::uint64_t serial_;  // tells engines apart in thread-local caches
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t waiting_ = 0;
+
+  // held_bytes_ = Σ capacity of blocks with holds > 0
+  // leaving_bytes_ = Σ capacity of blocks that are evicting, or cleaning with evict_next
+  // live_bytes_ = Σ capacity of allocated blocks; resident_bytes_ = of those with memory
+  // under_way_ = jobs + evictions + grants being applied: each ends with a change
+  Budget budget_;
+  mutable Frames frames_;
+  std::size_t held_bytes_ = 0;
+  std::size_t leaving_bytes_ = 0;
+  std::size_t live_bytes_ = 0;
+  std::size_t resident_bytes_ = 0;
+  std::size_t under_way_ = 0;
+  std::uint64_t next_id_ = 1;
+  std::uint64_t errors_ = 0;  // copies out and evictions that failed; the last one:
+  std::exception_ptr last_error_;
+
+  std::unordered_map<std::thread::id, std::unique_ptr<ThreadOps>> threads_;
+  std::unordered_map<std::string, std::uint32_t> op_index_;
+  Stats totals_;
+  BusyTime out_busy_;
+  BusyTime in_busy_;
+  Trace trace_;
+  std::vector<FaultRecord> faults_;
+
+  // Last: its destructor completes jobs, which need everything above.
+  std::unique_ptr<TransferQueue> queue_;
+};
+
+}  // namespace swapmem

@@ -1,0 +1,80 @@
+// Address ranges and the memory behind those that are not allocated.
+//
+// Freed blocks keep their memory (warm) for the next array of their size. An array of another size
+// takes over the memory of the warm blocks that have waited longest, moved behind its own
+// addresses, rather than fresh pages, which the system would have to clear.
+//
+// Threads: the engine's lock protects everything but `apply` and `undo`, which make the device
+// calls of a grant and touch only ranges that the grant has taken out of the lists.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "core/block.h"
+#include "core/budget.h"
+#include "core/device.h"
+#include "core/size_class.h"
+
+namespace swapmem {
+
+// Memory for one block: what has to be done to the device before it is there.
+struct Grant {
+  struct Move {
+    Address from;
+    Address to;
+    std::size_t bytes;
+  };
+  Block* block = nullptr;     // taken out of the lists; fully charged
+  bool commit = false;        // (part of) the range has no access yet
+  std::vector<Span> drops;    // memory of donors that is given back, before anything is committed
+  std::vector<Move> moves;    // memory of donors that is moved behind the block
+  bool device_work() const { return commit || !drops.empty(); }  // moves imply commit
+  std::vector<Block*> donors;  // out of the lists until their memory has left
+};
+
+class Frames {
+ public:
+  Frames(Device& device, Budget& budget);
+
+  // Bookkeeping of a grant for one block of the class, which becomes `staging`; false, and nothing
+  // changed, if the budget has no room and the warm blocks do not hold enough.
+  bool grant(SizeClass size, Grant& out);
+
+  void apply(const Grant& grant);   // the device calls, without the lock
+  void settle(const Grant& grant);  // then: the donors can be used again
+  void undo(const Grant& grant);    // the device calls, without the lock, after apply has thrown
+  void revoke(const Grant& grant);  // then: the block is cold again and uncharged
+
+  Block* take_cold(SizeClass size);
+  void put_cold(Block& block);  // state becomes cold if it is not
+  void put_warm(Block& block);  // block.warm_bytes == capacity_bytes: charged as before
+
+  // Takes the longest waiting warm block out of its list, for trim; nullptr if there is none.
+  Block* take_warm();
+  void return_warm(Block& block);  // it has to wait on
+
+  Block* find(Address address);  // the block whose range holds the address, or nullptr
+  std::size_t warm_bytes() const { return warm_bytes_; }
+  const std::deque<Block>& blocks() const { return blocks_; }
+  const Span& region() const { return region_; }
+
+ private:
+  Block* carve(SizeClass size);
+  Block* take_donor(std::size_t need_bytes);
+  std::size_t take_memory(Block& donor, std::size_t& offset, std::size_t need_bytes, Grant& grant);
+
+  Device& device_;
+  Budget& budget_;
+  const Span region_;
+  Address next_address_;             // of the part of the region that no block has yet
+  std::deque<Block> blocks_;         // addresses of blocks are stable
+  std::vector<std::uint32_t> index_;  // by granule of the region: number of the block + 1
+  std::array<std::vector<Block*>, size_class_count> cold_;
+  std::array<std::deque<Block*>, size_class_count> warm_;  // the longest waiting at the front
+  std::size_t warm_bytes_ = 0;  // Σ warm_bytes over warm_
+};
+
+}  // namespace swapmem

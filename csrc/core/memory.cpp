@@ -1,0 +1,122 @@
+// Engine: room within the budget. Who waits for memory, and what is evicted for it.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "core/engine.h"
+#include "core/residency.h"
+
+namespace swapmem {
+
+namespace {
+
+// How much memory is kept free or clean ahead of need, so that allocations find memory that can
+// be taken at once.
+constexpr std::size_t clean_ahead_share = 8;
+constexpr std::size_t clean_ahead_most_bytes = std::size_t{256} << 20;
+
+// A thread that touches unannounced blocks needs those it touched just before as well: an
+// instruction has up to three operands. Evicting them to serve it would never come to an end.
+constexpr int spared_by_faults = 2;
+
+}  // namespace
+
+// Returns a block in the state `staging`, charged and with all its memory, or, with Wait::no,
+// nullptr where that would have to wait.
+Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
+  const std::uint64_t errors_before = errors_;
+  double waited_since = 0;
+  Grant grant;
+  while (!frames_.grant(size, grant)) {
+    if (wait == Wait::no) return nullptr;
+    if (errors_ != errors_before) std::rethrow_exception(last_error_);
+    if (waited_since == 0) waited_since = now_seconds();
+    if (!make_room(lock, size.bytes, wait)) throw_out_of_memory(size.bytes, op);
+  }
+  if (waited_since != 0) {
+    const double seconds = now_seconds() - waited_since;
+    totals_.stall_seconds += seconds;
+    totals_.by_op[op].stall_seconds += seconds;
+    record(EventKind::stall, nullptr, size.bytes, op, seconds);
+  }
+  if (!grant.device_work()) {
+    ++totals_.warm_hits;
+    return grant.block;
+  }
+  ++under_way_;
+  lock.unlock();
+  try {
+    frames_.apply(grant);
+  } catch (...) {
+    frames_.undo(grant);
+    lock.lock();
+    frames_.revoke(grant);
+    --under_way_;
+    changed();
+    throw;
+  }
+  lock.lock();
+  frames_.settle(grant);
+  --under_way_;
+  changed();
+  clean_ahead();
+  return grant.block;
+}
+
+// One step towards room for `need_bytes`: evicts a block, or sees to it that enough are on their
+// way out and waits for a change. False if nothing can be evicted and nothing is under way.
+bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
+  const bool spare = wait == Wait::fault;
+  std::size_t coming = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
+  for (Block* block = policy_->first(); block != nullptr && coming < need_bytes;) {
+    Block* next = policy_->next(*block);
+    if (spare) {
+      const Block* ahead = block;
+      for (int i = 0; i < spared_by_faults && ahead != nullptr; ++i) ahead = policy_->next(*ahead);
+      if (ahead == nullptr) break;
+    }
+    if (block->state == State::clean && !block->busy) {
+      evict(lock, *block);
+      return true;
+    }
+    if (block->state == State::resident && !block->busy) {
+      start_cleaning(*block, Priority::demand_out, true);
+      coming += block->capacity_bytes;
+    } else if (block->state == State::cleaning && !block->evict_next && !block->job->cancelled) {
+      request_eviction(*block);
+      coming += block->capacity_bytes;
+    }
+    block = next;
+  }
+  if (under_way_ == 0) return false;
+  wait_for_change(lock);
+  return true;
+}
+
+// Starts copies of the blocks that will be evicted next, so that their memory can be taken the
+// moment it is needed. They stay resident until then.
+void Engine::clean_ahead() {
+  const std::size_t target =
+      std::min(budget_.limit_bytes() / clean_ahead_share, clean_ahead_most_bytes);
+  std::size_t ready = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
+  for (Block* block = policy_->first(); block != nullptr && ready < target;
+       block = policy_->next(*block)) {
+    if (block->state == State::resident && !block->busy && !block->error) {
+      start_cleaning(*block, Priority::background, false);
+    }
+    ready += block->capacity_bytes;
+  }
+}
+
+void Engine::throw_out_of_memory(std::size_t requested_bytes, std::uint32_t op) const {
+  const std::size_t needed = held_bytes_ + requested_bytes;
+  const std::string& op_name = totals_.by_op[op].name;
+  std::string what = "out of device memory";
+  if (!op_name.empty()) what += " in " + op_name;
+  what += ": " + std::to_string(requested_bytes) + " bytes asked for, " +
+          std::to_string(held_bytes_) + " bytes held by what is being computed or pinned, budget " +
+          std::to_string(budget_.limit_bytes()) + " bytes; device_memory of at least " +
+          std::to_string(needed) + " bytes is needed here";
+  throw OutOfMemory(what, requested_bytes, held_bytes_, budget_.limit_bytes(), needed, op_name);
+}
+
+}  // namespace swapmem

@@ -1,0 +1,319 @@
+// Engine: copies between the tiers, and what follows when they complete. The functions that take a
+// Lock release it around device and store calls; `prepare_*` and `complete_*` run on workers.
+#include <algorithm>
+
+#include "core/clock.h"
+#include "core/engine.h"
+#include "core/residency.h"
+
+namespace swapmem {
+
+namespace {
+
+std::size_t copied_bytes(const Block& block) {
+  return (block.bytes + page_bytes - 1) / page_bytes * page_bytes;
+}
+
+}  // namespace
+
+// --- out: resident -> cleaning -> clean -> evicting -> out
+
+void Engine::start_cleaning(Block& block, Priority priority, bool evict_next) {
+  transition(block, State::cleaning);
+  block.error = nullptr;
+  auto job = std::make_shared<Job>();
+  job->direction = Direction::out;
+  job->address = block.address;
+  job->bytes = copied_bytes(block);
+  job->prepare = [this, &block](Job& self) { return prepare_cleaning(block, self); };
+  job->complete = [this, &block](Job& self) { complete_cleaning(block, self); };
+  block.job = job;
+  ++under_way_;
+  if (evict_next) {
+    block.evict_next = true;
+    leaving_bytes_ += block.capacity_bytes;
+  }
+  queue_->submit(job, priority);
+}
+
+void Engine::request_eviction(Block& block) {
+  block.evict_next = true;
+  leaving_bytes_ += block.capacity_bytes;
+  queue_->raise(block.job, Priority::demand_out);
+}
+
+void Engine::forget_eviction(Block& block) {
+  if (!block.evict_next) return;
+  block.evict_next = false;
+  leaving_bytes_ -= block.capacity_bytes;
+}
+
+bool Engine::prepare_cleaning(Block& block, Job& job) {
+  {
+    Lock lock(mutex_);
+    out_busy_.begin(now_seconds());
+    if (job.cancelled) return false;
+    job.preparing = true;
+  }
+  std::exception_ptr error;
+  try {
+    job.slot = store_->reserve(job.bytes);
+    device_->protect(block.span(), Access::read);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  Lock lock(mutex_);
+  job.preparing = false;
+  changed();
+  if (error) std::rethrow_exception(error);
+  return !job.cancelled;
+}
+
+void Engine::complete_cleaning(Block& block, Job& job) {
+  Slot unused;
+  Lock lock(mutex_);
+  const double now = now_seconds();
+  out_busy_.end(now);
+  const bool copied = !job.cancelled && !job.error;
+  block.job.reset();
+  if (copied) {
+    block.copy = job.slot;
+    transition(block, State::clean);
+    totals_.swap_out_bytes += job.bytes;
+    ++totals_.swap_out_count;
+    record(EventKind::swap_out, &block, job.bytes, block.op, now - job.started_seconds);
+  } else {
+    unused = job.slot;
+    transition(block, State::resident);
+  }
+  if (job.error && !job.cancelled) {
+    ++errors_;
+    ++totals_.transfer_errors;
+    block.error = last_error_ = job.error;
+    block.busy = true;
+    lock.unlock();
+    std::exception_ptr refused;
+    try {
+      device_->protect(block.span(), Access::read_write);
+    } catch (const DeviceError&) {
+      refused = std::current_exception();  // it stays readable; a write will ask again
+    }
+    lock.lock();
+    block.busy = false;
+  }
+  const bool leaving = block.evict_next;
+  forget_eviction(block);
+  if (block.freed && !block.busy) {
+    finish_free(block);
+    block.sealed = true;  // cancelled before or after it was made read-only
+  } else if (copied && leaving && block.holds == 0) {
+    try {
+      evict(lock, block);
+    } catch (const DeviceError&) {
+      block.error = last_error_ = std::current_exception();
+      ++errors_;
+    }
+  }
+  --under_way_;
+  changed();
+  lock.unlock();
+  if (unused) store_->release(unused);
+}
+
+void Engine::evict(Lock& lock, Block& block) {
+  // The memory moves behind a cold block's addresses, where it waits for its next user.
+  Block* parked = frames_.take_cold(size_class(block.capacity_bytes));
+  policy_->remove(block);
+  block.error = nullptr;
+  transition(block, State::evicting);
+  leaving_bytes_ += block.capacity_bytes;
+  ++under_way_;
+  lock.unlock();
+  std::exception_ptr error;
+  try {
+    device_->protect(block.span(), Access::none);
+    device_->move(block.address, parked->address, block.capacity_bytes);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    try {
+      device_->protect(block.span(), Access::read);
+    } catch (const DeviceError&) {
+      // Still closed: the next touch asks again.
+    }
+  }
+  lock.lock();
+  --under_way_;
+  leaving_bytes_ -= block.capacity_bytes;
+  if (error) {
+    frames_.put_cold(*parked);
+    transition(block, State::clean);
+    block.error = last_error_ = error;
+    ++errors_;
+  } else {
+    transition(block, State::out);
+    frames_.put_warm(*parked);
+    parked->sealed = true;
+    resident_bytes_ -= block.capacity_bytes;
+    ++totals_.clean_evictions;
+    record(EventKind::evict, &block, block.capacity_bytes, block.op);
+  }
+  if (block.freed) {
+    const Slot copy = block.copy;
+    block.copy = {};
+    finish_free(block);
+    lock.unlock();
+    store_->release(copy);
+    lock.lock();
+  } else if (error && block.holds == 0) {
+    policy_->add(block);
+  }
+  changed();
+}
+
+// --- in: out -> filling -> clean
+
+// Swaps a block in that is out. The block may be freed, or be on its way by then, when it returns.
+void Engine::swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op) {
+  const std::uint64_t id = block.id;
+  Block* staging = obtain(lock, size_class(block.capacity_bytes), wait, op);
+  if (staging == nullptr) return;
+  if (block.id == id && block.state == State::out) {
+    totals_.by_op[op].swap_in_bytes += copied_bytes(block);
+    start_filling(block, *staging,
+                  wait == Wait::no ? Priority::prefetch : Priority::demand_in);
+  } else {
+    frames_.put_warm(*staging);  // another thread was faster
+    changed();
+  }
+}
+
+void Engine::start_filling(Block& block, Block& staging, Priority priority) {
+  transition(block, State::filling);
+  block.staging = &staging;
+  block.error = nullptr;
+  auto job = std::make_shared<Job>();
+  job->direction = Direction::in;
+  job->slot = block.copy;
+  job->bytes = copied_bytes(block);
+  job->prepare = [this, &block, &staging](Job& self) {
+    {
+      Lock lock(mutex_);
+      in_busy_.begin(now_seconds());
+    }
+    self.address = device_->begin_fill(staging.span(), block.span());
+    return true;
+  };
+  job->complete = [this, &block](Job& self) { complete_filling(block, self); };
+  block.job = job;
+  ++under_way_;
+  queue_->submit(job, priority);
+}
+
+void Engine::complete_filling(Block& block, Job& job) {
+  Block& staging = *block.staging;
+  std::exception_ptr error = job.error;
+  if (!error) {
+    try {
+      // Read-only first: a write that the device does not see would be lost with the next eviction.
+      if (device_->sees_writes()) device_->protect(staging.span(), Access::read);
+      device_->finish_fill(staging.span(), block.span());
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }
+  Slot unused;
+  Lock lock(mutex_);
+  const double now = now_seconds();
+  in_busy_.end(now);
+  block.job.reset();
+  block.staging = nullptr;
+  if (error) {
+    staging.sealed = true;
+    frames_.put_warm(staging);
+    transition(block, State::out);
+    ++totals_.transfer_errors;
+    block.error = error;
+  } else {
+    frames_.put_cold(staging);
+    if (device_->sees_writes()) {
+      transition(block, State::clean);
+    } else {
+      unused = block.copy;
+      block.copy = {};
+      transition(block, State::resident);
+    }
+    resident_bytes_ += block.capacity_bytes;
+    totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
+    totals_.swap_in_bytes += job.bytes;
+    ++totals_.swap_in_count;
+    record(EventKind::swap_in, &block, job.bytes, block.op, now - job.started_seconds);
+  }
+  if (block.freed) {
+    if (block.copy) unused = block.copy;
+    block.copy = {};
+    finish_free(block);
+  } else if (!error && block.holds == 0) {
+    policy_->add(block);
+  }
+  --under_way_;
+  changed();
+  lock.unlock();
+  if (unused) store_->release(unused);
+}
+
+// --- writes to blocks that have a copy
+
+// clean -> resident: the copy is about to be out of date.
+void Engine::make_writable(Lock& lock, Block& block) {
+  const Slot copy = block.copy;
+  if (block.state == State::clean) {
+    block.copy = {};
+    transition(block, State::resident);
+  }
+  block.busy = true;
+  lock.unlock();
+  std::exception_ptr error;
+  try {
+    device_->protect(block.span(), Access::read_write);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (copy) store_->release(copy);
+  lock.lock();
+  block.busy = false;
+  if (block.freed && block.job == nullptr) {
+    finish_free(block);
+    block.sealed = true;
+  }
+  changed();
+  if (error) std::rethrow_exception(error);
+}
+
+// cleaning -> resident, once the copy that is under way has ended; writable at once.
+void Engine::cancel_cleaning(Lock& lock, Block& block) {
+  const std::uint64_t id = block.id;
+  const std::shared_ptr<Job> job = block.job;
+  job->cancelled = true;
+  forget_eviction(block);
+  while (job->preparing) wait_for_change(lock);
+  if (block.id != id || block.busy) return;
+  make_writable(lock, block);
+}
+
+// The last of free, when nothing is under way for the block any more.
+void Engine::finish_free(Block& block) {
+  block.freed = false;
+  block.error = nullptr;
+  if (block.state == State::out) {
+    frames_.put_cold(block);
+    return;
+  }
+  resident_bytes_ -= block.capacity_bytes;
+  const bool sealed = block.state == State::clean;
+  frames_.put_warm(block);
+  block.sealed = sealed;
+}
+
+}  // namespace swapmem

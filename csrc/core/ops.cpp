@@ -1,0 +1,436 @@
+// Engine: what callers ask for by name of a block: ops, prefetch, explicit swaps, pins, faults.
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/clock.h"
+#include "core/engine.h"
+#include "core/residency.h"
+
+namespace swapmem {
+
+namespace {
+
+constexpr std::size_t most_fault_records = 1 << 16;
+
+}  // namespace
+
+// --- holds
+
+void Engine::hold(Block& block) {
+  if (block.holds++ > 0) return;
+  held_bytes_ += block.capacity_bytes;
+  block.retired = false;
+  if (block.listed) policy_->remove(block);
+  forget_eviction(block);
+}
+
+void Engine::unhold(Block& block) {
+  if (--block.holds > 0) return;
+  held_bytes_ -= block.capacity_bytes;
+  if (accessible(block.state)) policy_->add(block);
+  changed();
+}
+
+// Sees to it that a block is accessible or on its way. With Wait::no it may stay out.
+void Engine::use(Lock& lock, Block& block, Wait wait, std::uint32_t op) {
+  const std::uint64_t id = block.id;
+  while (block.id == id) {
+    switch (block.state) {
+      case State::clean:
+        // Where writes go unseen the copy is out of date from here on.
+        if (!device_->sees_writes()) make_writable(lock, block);
+        return;
+      case State::cleaning:
+        forget_eviction(block);
+        if (!device_->sees_writes()) cancel_cleaning(lock, block);
+        return;
+      case State::evicting: wait_for_change(lock); break;
+      case State::out: swap_in_now(lock, block, wait, op); return;
+      case State::filling:
+        if (wait != Wait::no) queue_->raise(block.job, Priority::demand_in);
+        return;
+      default: return;
+    }
+  }
+}
+
+void Engine::await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op) {
+  bool tried = false;
+  while (block.id == id && !accessible(block.state)) {
+    if (block.state == State::out) {
+      if (block.error && tried) std::rethrow_exception(block.error);
+      tried = true;
+      use(lock, block, Wait::allocation, op);
+    } else {
+      wait_for_change(lock);
+    }
+  }
+}
+
+// --- ops
+
+Engine::ThreadOps& Engine::thread_ops() {
+  thread_local std::uint64_t cached_serial = 0;
+  thread_local ThreadOps* cached = nullptr;
+  if (cached_serial != serial_) {
+    auto& ops = threads_[std::this_thread::get_id()];
+    if (!ops) ops = std::make_unique<ThreadOps>();
+    ops->thread = static_cast<int>(gettid());
+    cached = ops.get();
+    cached_serial = serial_;
+  }
+  return *cached;
+}
+
+std::uint32_t Engine::op_name(const std::string& op) {
+  const auto [it, added] =
+      op_index_.try_emplace(op, static_cast<std::uint32_t>(totals_.by_op.size()));
+  if (added) totals_.by_op.emplace_back().name = op;
+  return it->second;
+}
+
+void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
+  Lock lock(mutex_);
+  const double begun = now_seconds();
+  ThreadOps& ops = thread_ops();
+  OpenOp open{op_name(op), begun, 0, {}};
+  std::size_t touched_bytes = 0;
+  for (const Address address : touched) {
+    Block* block = find_live(address);
+    if (block == nullptr) continue;
+    const std::pair<Block*, std::uint64_t> item(block, block->id);
+    if (std::find(open.held.begin(), open.held.end(), item) != open.held.end()) continue;
+    open.held.push_back(item);
+    touched_bytes += block->capacity_bytes;
+    hold(*block);
+  }
+  open.peak_bytes = held_bytes_;
+  record(EventKind::begin_op, nullptr, touched_bytes, open.name);
+  try {
+    if (held_bytes_ > budget_.limit_bytes()) {
+      held_bytes_ -= touched_bytes;  // reported as asked for, not as held
+      try {
+        throw_out_of_memory(touched_bytes, open.name);
+      } catch (...) {
+        held_bytes_ += touched_bytes;
+        throw;
+      }
+    }
+    bool waits = false;
+    for (const auto& [block, id] : open.held) {
+      if (block->id == id) use(lock, *block, Wait::allocation, open.name);
+      waits = waits || !accessible(block->state);
+    }
+    if (waits) {
+      const double waited_since = now_seconds();
+      for (const auto& [block, id] : open.held) await_accessible(lock, id, *block, open.name);
+      const double seconds = now_seconds() - waited_since;
+      totals_.stall_seconds += seconds;
+      totals_.by_op[open.name].stall_seconds += seconds;
+      record(EventKind::stall, nullptr, touched_bytes, open.name, seconds);
+    }
+  } catch (...) {
+    for (const auto& [block, id] : open.held) {
+      if (block->id == id) unhold(*block);
+    }
+    throw;
+  }
+  ops.open.push_back(std::move(open));
+}
+
+void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire) {
+  OpenOp open = std::move(ops.open.back());
+  ops.open.pop_back();
+  for (const Address address : retire) {
+    if (Block* block = find_live(address)) block->retired = true;
+  }
+  for (const auto& item : open.held) {
+    auto& [block, id] = item;
+    if (block->id != id) continue;
+    if (ops.open.empty()) {
+      unhold(*block);
+    } else {
+      ops.open.back().held.push_back(item);
+    }
+  }
+  OpStats& stats = totals_.by_op[open.name];
+  const double seconds = now_seconds() - open.begun_seconds;
+  ++stats.calls;
+  stats.seconds += seconds;
+  stats.peak_bytes = std::max(stats.peak_bytes, open.peak_bytes);
+  if (open.peak_bytes > totals_.largest_op_bytes) {
+    totals_.largest_op_bytes = open.peak_bytes;
+    totals_.largest_op = stats.name;
+  }
+  record(EventKind::end_op, nullptr, open.peak_bytes, open.name, seconds);
+  if (policy_->keeps_after_op()) {
+    clean_ahead();
+  } else {
+    evict_unheld(lock);
+  }
+}
+
+void Engine::end_op(std::span<const Address> retire) {
+  Lock lock(mutex_);
+  ThreadOps& ops = thread_ops();
+  if (ops.open.empty()) throw InvalidBlock("end_op without an open op in this thread");
+  close_op(lock, ops, retire);
+}
+
+void Engine::abort_ops(std::size_t depth) {
+  Lock lock(mutex_);
+  ThreadOps& ops = thread_ops();
+  while (ops.open.size() > depth) close_op(lock, ops, {});
+}
+
+std::size_t Engine::op_depth() {
+  Lock lock(mutex_);
+  return thread_ops().open.size();
+}
+
+void Engine::begin_iteration() {
+  Lock lock(mutex_);
+  ++totals_.iterations;
+  record(EventKind::iteration, nullptr, 0, 0);
+}
+
+void Engine::evict_unheld(Lock& lock) {
+  const std::uint64_t errors_before = errors_;
+  while (true) {
+    Block* clean = nullptr;
+    for (Block* block = policy_->first(); block != nullptr; block = policy_->next(*block)) {
+      if (block->busy) continue;
+      if (block->state == State::resident) {
+        start_cleaning(*block, Priority::demand_out, true);
+      } else if (block->state == State::clean) {
+        clean = block;
+      } else if (!block->evict_next && !block->job->cancelled) {
+        request_eviction(*block);
+      }
+    }
+    if (errors_ != errors_before) std::rethrow_exception(last_error_);
+    if (clean != nullptr) {
+      evict(lock, *clean);
+    } else if (policy_->first() != nullptr && under_way_ > 0) {
+      wait_for_change(lock);
+    } else {
+      return;
+    }
+  }
+}
+
+std::size_t Engine::prefetch(std::span<const Address> addresses) {
+  Lock lock(mutex_);
+  for (const Address address : addresses) {
+    Block* block = find_live(address);
+    if (block != nullptr && block->listed) {
+      policy_->remove(*block);
+      block->retired = false;
+      policy_->add(*block);
+    }
+  }
+  std::size_t coming = 0;
+  for (const Address address : addresses) {
+    Block* block = find_live(address);
+    if (block == nullptr) continue;
+    while (block->state == State::out && !block->freed) {
+      use(lock, *block, Wait::no, block->op);
+      if (block->state != State::out) break;
+      Block* oldest = policy_->first();
+      if (oldest == nullptr || oldest->state != State::clean || oldest->busy) {
+        clean_ahead();
+        return coming;
+      }
+      const std::uint64_t errors_before = errors_;
+      evict(lock, *oldest);
+      if (errors_ != errors_before) return coming;
+    }
+    ++coming;
+  }
+  return coming;
+}
+
+// --- explicit swaps
+
+Ticket Engine::swap_out(Address address) {
+  Lock lock(mutex_);
+  Block& block = live_block(address);
+  const Ticket ticket{block.id, block.address, false};
+  while (block.id == ticket.block) {
+    if (block.holds > 0) throw InvalidBlock("the block is held by an open op or pinned");
+    const bool waits = block.busy || block.state == State::filling ||
+                       (block.state == State::cleaning && block.job->cancelled);
+    if (waits) {
+      wait_for_change(lock);
+      continue;
+    }
+    if (block.state == State::resident) {
+      start_cleaning(block, Priority::demand_out, true);
+    } else if (block.state == State::clean) {
+      evict(lock, block);
+    } else if (block.state == State::cleaning && !block.evict_next) {
+      request_eviction(block);
+    }
+    break;
+  }
+  return ticket;
+}
+
+Ticket Engine::swap_in(Address address) {
+  Lock lock(mutex_);
+  Block& block = live_block(address);
+  const Ticket ticket{block.id, block.address, true};
+  use(lock, block, Wait::allocation, 0);
+  return ticket;
+}
+
+// A block that was freed, or that is asked for again meanwhile, keeps nobody waiting.
+bool Engine::settled(const Ticket& ticket) const {
+  const Block* block = find_live(ticket.address);
+  if (block == nullptr || block->id != ticket.block) return true;
+  if (ticket.resident) return accessible(block->state) || block->state == State::out;
+  return block->state == State::out || (accessible(block->state) && !block->evict_next);
+}
+
+bool Engine::done(const Ticket& ticket) {
+  Lock lock(mutex_);
+  return settled(ticket);
+}
+
+void Engine::wait(const Ticket& ticket) {
+  Lock lock(mutex_);
+  while (!settled(ticket)) wait_for_change(lock);
+  const Block* block = find_live(ticket.address);
+  if (block == nullptr || block->id != ticket.block || !block->error) return;
+  if (ticket.resident != accessible(block->state)) std::rethrow_exception(block->error);
+}
+
+void Engine::pin(Address address) {
+  Lock lock(mutex_);
+  Block& block = live_block(address);
+  const std::uint64_t id = block.id;
+  hold(block);
+  ++block.pins;
+  try {
+    if (held_bytes_ > budget_.limit_bytes()) throw_out_of_memory(0, 0);
+    await_accessible(lock, id, block, 0);
+    while (block.id == id && (block.state == State::clean || block.state == State::cleaning)) {
+      if (block.busy) {
+        wait_for_change(lock);
+      } else if (block.state == State::clean) {
+        make_writable(lock, block);
+      } else if (!block.job->cancelled) {
+        cancel_cleaning(lock, block);
+      } else {
+        break;  // writable already; the copy that is under way will not count
+      }
+    }
+  } catch (...) {
+    if (block.id == id) {
+      --block.pins;
+      unhold(block);
+    }
+    throw;
+  }
+}
+
+void Engine::unpin(Address address) {
+  Lock lock(mutex_);
+  Block& block = live_block(address);
+  if (block.pins == 0) throw InvalidBlock("unpin of a block that is not pinned");
+  --block.pins;
+  unhold(block);
+}
+
+void Engine::drain() {
+  Lock lock(mutex_);
+  while (under_way_ > 0) wait_for_change(lock);
+}
+
+std::size_t Engine::trim() {
+  Lock lock(mutex_);
+  std::size_t trimmed = 0;
+  while (Block* block = frames_.take_warm()) {
+    lock.unlock();
+    try {
+      device_->decommit(block->span());
+    } catch (...) {
+      lock.lock();
+      frames_.return_warm(*block);
+      throw;
+    }
+    lock.lock();
+    trimmed += block->warm_bytes;
+    budget_.release(block->warm_bytes);
+    frames_.put_cold(*block);
+    changed();
+  }
+  return trimmed;
+}
+
+// --- faults
+
+bool Engine::fault(Address address, int thread, bool write, std::string& why) {
+  Lock lock(mutex_);
+  Block* block = find_live(address);
+  if (block == nullptr) {
+    why = "the address belongs to no live array";
+    return false;
+  }
+  const double begun = now_seconds();
+  const std::uint64_t id = block->id;
+  std::uint32_t op = 0;
+  for (const auto& [_, ops] : threads_) {
+    if (ops->thread == thread && !ops->open.empty()) op = ops->open.back().name;
+  }
+  bool swapped = false;
+  bool tried = false;
+  try {
+    while (block->id == id) {
+      if (accessible(block->state)) {
+        if (block->state == State::resident && !block->busy) {
+          make_writable(lock, *block);
+        } else if (write && block->busy) {
+          wait_for_change(lock);
+          continue;
+        } else if (write && block->state == State::clean) {
+          make_writable(lock, *block);
+        } else if (write && !block->job->cancelled) {
+          cancel_cleaning(lock, *block);
+        }
+        break;
+      }
+      swapped = true;
+      if (block->state == State::out) {
+        if (block->error && tried) std::rethrow_exception(block->error);
+        tried = true;
+        swap_in_now(lock, *block, op == 0 ? Wait::fault : Wait::allocation, op);
+      } else {
+        if (block->state == State::filling) queue_->raise(block->job, Priority::demand_in);
+        wait_for_change(lock);
+      }
+    }
+  } catch (const std::exception& error) {
+    why = error.what();
+    return false;
+  }
+  if (swapped) {
+    const double seconds = now_seconds() - begun;
+    ++totals_.faults;
+    ++totals_.by_op[op].faults;
+    totals_.fault_seconds += seconds;
+    if (faults_.size() < most_fault_records) faults_.push_back({now_seconds(), seconds, id, block->bytes, op, address});
+    record(EventKind::fault, block, block->bytes, op, seconds);
+  }
+  return true;
+}
+
+bool Engine::fault_in_child(Address address) {
+  const Block* block = find_live(address);
+  if (block == nullptr || !accessible(block->state)) return false;
+  device_->protect(block->span(), Access::read_write);
+  return true;
+}
+
+}  // namespace swapmem

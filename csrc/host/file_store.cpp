@@ -1,0 +1,179 @@
+#include "host/file_store.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/errors.h"
+#include "core/size_class.h"
+
+namespace swapmem {
+
+namespace {
+
+constexpr std::uint64_t growth_bytes = std::uint64_t{256} << 20;
+
+int open_unnamed(const std::string& directory, int extra_flags) {
+  const int flags = O_RDWR | O_CLOEXEC | extra_flags;
+  int file = open(directory.c_str(), flags | O_TMPFILE | O_EXCL, 0600);
+  if (file >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)) return file;
+  // No O_TMPFILE on this file system (or no such directory: found out here).
+  std::string name = directory + "/swapmem-XXXXXX";
+  file = mkostemp(name.data(), O_CLOEXEC | extra_flags);  // O_EXCL, mode 0600
+  if (file >= 0) unlink(name.c_str());
+  return file;
+}
+
+}  // namespace
+
+FileCalls FileCalls::system() { return {::pread, ::pwrite, ::fallocate}; }
+
+FileStore::FileStore(const std::string& directory, std::size_t budget_bytes, bool reserve_now,
+                     FileCalls calls)
+    : directory_(directory),
+      budget_bytes_(budget_bytes / page_bytes * page_bytes),
+      calls_(calls) {
+  file_ = open_unnamed(directory, O_DIRECT);
+  if (file_ < 0 && errno == EINVAL) {
+    file_ = open_unnamed(directory, 0);
+    if (file_ >= 0) {
+      notices_.push_back(directory + " takes no O_DIRECT: copies go through the page cache, which " +
+                         "costs processor time and memory outside the budget");
+    }
+  }
+  if (file_ < 0) fail("cannot make a file", errno);
+  struct statfs fs {};
+  if (fstatfs(file_, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)) {
+    notices_.push_back(directory + " is a file system in memory (tmpfs): what is swapped out there " +
+                       "still takes RAM");
+  }
+  if (reserve_now) {
+    try {
+      grow(budget_bytes_);
+    } catch (...) {
+      close(file_);
+      throw;
+    }
+  }
+}
+
+FileStore::~FileStore() { close(file_); }
+
+void FileStore::fail(const std::string& what, int code) const {
+  std::string text = "file store in " + directory_ + ": " + what + ": " + std::strerror(code);
+  if (code == ENOSPC || code == EDQUOT) {
+    text += "; " + std::to_string(used_bytes_) + " bytes used of a budget of " +
+            std::to_string(budget_bytes_) +
+            " bytes; free space there, or name another directory with spill_dir";
+  }
+  throw StoreError(text, code);
+}
+
+// Called with the lock held: growth is rare, and only workers that need space wait for it.
+void FileStore::grow(std::size_t bytes) {
+  const std::uint64_t wanted = std::max<std::uint64_t>(bytes, growth_bytes);
+  const std::uint64_t added = std::min<std::uint64_t>(wanted, budget_bytes_ - file_bytes_);
+  if (added < bytes) fail("its budget is used up", ENOSPC);
+  int code = 0;
+  do {
+    code = calls_.fallocate(file_, 0, static_cast<off_t>(file_bytes_), static_cast<off_t>(added)) == 0
+               ? 0
+               : errno;
+  } while (code == EINTR);
+  if (code == EOPNOTSUPP) {
+    code = ftruncate(file_, static_cast<off_t>(file_bytes_ + added)) == 0 ? 0 : errno;
+  }
+  if (code != 0) fail("cannot reserve " + std::to_string(added) + " bytes", code);
+  const std::uint64_t start = file_bytes_;
+  file_bytes_ += added;
+  add_free(start, added);
+}
+
+void FileStore::remove_free(std::map<std::uint64_t, std::uint64_t>::iterator extent) {
+  free_by_bytes_.erase({extent->second, extent->first});
+  free_by_offset_.erase(extent);
+}
+
+// Joins the extent with the free ones on either side.
+void FileStore::add_free(std::uint64_t offset, std::uint64_t bytes) {
+  auto after = free_by_offset_.lower_bound(offset);
+  if (after != free_by_offset_.end() && after->first == offset + bytes) {
+    bytes += after->second;
+    remove_free(after);
+  }
+  after = free_by_offset_.lower_bound(offset);
+  if (after != free_by_offset_.begin()) {
+    auto before = std::prev(after);
+    if (before->first + before->second == offset) {
+      offset = before->first;
+      bytes += before->second;
+      remove_free(before);
+    }
+  }
+  free_by_offset_[offset] = bytes;
+  free_by_bytes_.insert({bytes, offset});
+}
+
+Slot FileStore::reserve(std::size_t bytes) {
+  std::lock_guard lock(mutex_);
+  auto best = free_by_bytes_.lower_bound({bytes, 0});
+  if (best == free_by_bytes_.end()) {
+    grow(bytes);
+    best = free_by_bytes_.lower_bound({bytes, 0});
+  }
+  const auto [extent_bytes, offset] = *best;
+  remove_free(free_by_offset_.find(offset));
+  if (extent_bytes > bytes) add_free(offset + bytes, extent_bytes - bytes);
+  used_bytes_ += bytes;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
+  return {offset, bytes};
+}
+
+void FileStore::release(Slot slot) noexcept {
+  std::lock_guard lock(mutex_);
+  used_bytes_ -= slot.bytes;
+  add_free(slot.offset, slot.bytes);
+}
+
+void FileStore::write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) {
+  for (std::size_t done = 0; done < bytes;) {
+    const ssize_t n = calls_.pwrite(file_, static_cast<const char*>(from) + done, bytes - done,
+                                    static_cast<off_t>(slot.offset + offset + done));
+    if (n > 0) {
+      done += static_cast<std::size_t>(n);
+    } else if (n == 0 || errno != EINTR) {
+      fail("write of " + std::to_string(bytes) + " bytes", n == 0 ? EIO : errno);
+    }
+  }
+}
+
+void FileStore::read(Slot slot, std::size_t offset, void* to, std::size_t bytes) {
+  for (std::size_t done = 0; done < bytes;) {
+    const ssize_t n = calls_.pread(file_, static_cast<char*>(to) + done, bytes - done,
+                                   static_cast<off_t>(slot.offset + offset + done));
+    if (n > 0) {
+      done += static_cast<std::size_t>(n);
+    } else if (n == 0 || errno != EINTR) {
+      fail("read of " + std::to_string(bytes) + " bytes", n == 0 ? EIO : errno);
+    }
+  }
+}
+
+std::size_t FileStore::used_bytes() const {
+  std::lock_guard lock(mutex_);
+  return used_bytes_;
+}
+
+std::size_t FileStore::peak_bytes() const {
+  std::lock_guard lock(mutex_);
+  return peak_bytes_;
+}
+
+}  // namespace swapmem

@@ -1,0 +1,60 @@
+"""The report at the end of a run, as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from swapmem.sizes import format_bytes
+
+_MOST_OPS = 10
+
+
+def _rate(moved_bytes: int, busy_seconds: float) -> str:
+    if busy_seconds <= 0:
+        return "-"
+    return f"{format_bytes(moved_bytes / busy_seconds)}/s"
+
+
+def format_report(stats: dict[str, Any], notices: Sequence[str] = ()) -> str:
+    """Writes a report from `Manager.stats`.
+
+    Args:
+        stats: as `Manager.stats` returns them.
+        notices: what the store has to say.
+
+    Returns:
+        Some twenty lines without a newline at the end.
+    """
+    b = format_bytes
+    lines = [
+        "swapmem report",
+        f"  memory   peak {b(stats['peak_charged_bytes'])} of a budget of "
+        f"{b(stats['budget_bytes'])}; arrays at their peak {b(stats['peak_live_bytes'])}",
+        f"  store    peak {b(stats['peak_store_bytes'])} of {b(stats['store_budget_bytes'])}",
+        f"  out      {b(stats['swap_out_bytes'])} in {stats['swap_out_count']} copies, "
+        f"{_rate(stats['swap_out_bytes'], stats['swap_out_busy_seconds'])} while busy; "
+        f"{stats['clean_evictions']} evictions",
+        f"  in       {b(stats['swap_in_bytes'])} in {stats['swap_in_count']} copies, "
+        f"{_rate(stats['swap_in_bytes'], stats['swap_in_busy_seconds'])} while busy",
+        f"  waits    {stats['stall_seconds']:.2f} s for memory or data, "
+        f"{stats['fault_seconds']:.2f} s in {stats['faults']} unannounced touches",
+        f"  arrays   {stats['allocations']} made, {stats['warm_hits']} of them on warm memory, "
+        f"{stats['frees']} freed; now {b(stats['live_bytes'])}",
+    ]
+    if stats["transfer_errors"]:
+        lines.append(f"  errors   {stats['transfer_errors']} copies failed; nothing was lost")
+    if stats["largest_op"]:
+        lines.append(
+            f"  largest  {stats['largest_op']}: {b(stats['largest_op_bytes'])}, "
+            "the smallest budget this program can run in"
+        )
+    lines += [f"  notice   {notice}" for notice in notices]
+    ops = [op for op in stats["by_op"] if op["op"]]
+    ops.sort(key=lambda op: op["stall_seconds"], reverse=True)
+    if ops:
+        lines.append(f"  {'by op, longest waits first':34} calls  seconds    waits       in  faults")
+    for op in ops[:_MOST_OPS]:
+        lines.append(
+            f"  {op['op'][:34]:34} {op['calls']:5d} {op['seconds']:8.2f} {op['stall_seconds']:8.2f} "
+            f"{b(op['swap_in_bytes']):>10} {op['faults']:5d}"
+        )
+    return "\n".join(lines)
