@@ -19,7 +19,7 @@ ROUNDS = 2
 def test_out_of_core_beats_linux_swap_at_the_same_limit(benchmark: Any, bars: Bars) -> None:
     budget_bytes, label = budget(CASE, 0.40)
     small = train(replace(CASE, insize=224, batch=1, iterations=1))
-    limit_bytes = small.rss_imports_bytes + budget_bytes + MARGIN_BYTES
+    limit_bytes = small.rss_before_bytes + budget_bytes + MARGIN_BYTES
 
     def swapped_by_linux() -> float:
         run = train(replace(CASE, memory="stock"), prefix=prefix)

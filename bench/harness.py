@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from train.measure import Measurement
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -25,7 +27,6 @@ class Case:
         iterations: how many updates.
         memory: "stock" is NumPy as it comes; "swapmem" a host manager.
         budget_bytes: the manager's budget; None leaves it unlimited, that is 80 % of the RAM.
-        spill_dir: where the manager's file store is; None is its default.
         seed: of weights, images, labels and dropout.
     """
 
@@ -35,7 +36,6 @@ class Case:
     iterations: int = 3
     memory: Literal["stock", "swapmem"] = "swapmem"
     budget_bytes: int | None = None
-    spill_dir: str | None = None
     seed: int = 0
 
     def __str__(self) -> str:
@@ -43,31 +43,7 @@ class Case:
         return f"{names[self.arch]} {self.insize} batch {self.batch}"
 
 
-@dataclass(frozen=True)
-class Training:
-    """What a training run measured.
-
-    Attributes:
-        seconds: wall time of each iteration.
-        rss_imports_bytes: resident set once everything was imported, before the model was made.
-        rss_peak_bytes: the largest resident set of the process.
-        weights: SHA-256 over every parameter and persistent value, in the order of their names.
-        stats: ``Manager.stats()`` after the last iteration; empty for stock NumPy.
-    """
-
-    seconds: list[float]
-    rss_imports_bytes: int
-    rss_peak_bytes: int
-    weights: str
-    stats: dict[str, Any]
-
-    @property
-    def steady_seconds(self) -> list[float]:
-        """Iterations but the first, which makes the optimizer's state and warms every cache."""
-        return self.seconds[1:]
-
-
-def train(case: Case, prefix: Sequence[str] = ()) -> Training:
+def train(case: Case, prefix: Sequence[str] = ()) -> Measurement:
     """Runs a case in a process of its own.
 
     Args:
@@ -84,7 +60,7 @@ def train(case: Case, prefix: Sequence[str] = ()) -> Training:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode != 0:
         raise RuntimeError(f"{case} ended with {run.returncode}:\n{run.stderr[-4000:]}")
-    return Training(**json.loads(run.stdout.splitlines()[-1]))
+    return Measurement(**json.loads(run.stdout.splitlines()[-1]))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart with any colour vision, and by lightness in print.
 _RESIDENT, _LIVE, _BUDGET = "#56B4E9", "#666666", "#000000"
 _LANES = (
-    # label, kinds, colour
-    ("swapped out", ("swap_out",), "#E69F00"),
-    ("swapped in", ("swap_in",), "#009E73"),
-    ("stalls, faults", ("stall", "fault"), "#D55E00"),
+    # label, kind, colour, what the label adds up
+    ("swapped out", "swap_out", "#E69F00", "bytes"),
+    ("swapped in", "swap_in", "#009E73", "bytes"),
+    ("stalls", "stall", "#D55E00", "seconds"),
+    ("faults", "fault", "#CC79A7", "seconds"),
 )
 _MIB = 1 << 20
 
@@ -70,7 +71,7 @@ def plot_residency(
     The upper part shows the resident bytes, the charged bytes under the budget line and, where
     the trace reaches back to the first allocation, the bytes of all blocks, resident or swapped
     out: the gap between the two is what the stores hold. The lower part has a lane each for
-    swap-outs, swap-ins, and the times in which an op waited (faults are the hatched ones).
+    swap-outs, swap-ins, stalls (an op or an allocation waited) and faults.
 
     Args:
         trace: what ``Manager.trace()`` returned, oldest event first.
@@ -181,37 +182,30 @@ def _draw_memory(
 
 
 def _draw_lanes(axes: Any, part: Iteration) -> None:
-    for lane, (_, kinds, color) in enumerate(_LANES):
-        for kind in kinds:
-            # time_seconds is when it ended; what began earlier is cut at the iteration's start.
-            spans = [
-                (
-                    max(event.time_seconds - event.seconds - part.start_seconds, 0.0),
-                    event.time_seconds - part.start_seconds,
-                )
-                for event in part.events
-                if event.kind == kind
-            ]
-            rows = _stack(spans)
-            height = 0.8 / max(len(rows), 1)
-            for row, bars in enumerate(rows):
-                axes.broken_barh(
-                    [(begin, end - begin) for begin, end in bars],
-                    (lane - 0.4 + row * height, height),
-                    facecolors=color,
-                    # An edge keeps a transfer of a few microseconds visible.
-                    edgecolors=color,
-                    linewidth=0.4,
-                    hatch="////" if kind == "fault" else None,
-                    alpha=0.9,
-                )
     labels = []
-    for label, kinds, _ in _LANES:
-        events = [event for event in part.events if event.kind in kinds]
-        if "swap_out" in kinds or "swap_in" in kinds:
-            labels.append(f"{label}\n{sum(event.bytes for event in events) / _MIB:,.0f} MiB")
-        else:
-            labels.append(f"{label}\n{sum(event.seconds for event in events):.2f} s")
+    for lane, (label, kind, color, unit) in enumerate(_LANES):
+        events = [event for event in part.events if event.kind == kind]
+        total = sum(getattr(event, unit) for event in events)
+        amount = f"{total / _MIB:,.0f} MiB" if unit == "bytes" else f"{total:.2f} s"
+        labels.append(f"{label}, {amount}")
+        # time_seconds is when it ended; what began earlier is cut at the iteration's start.
+        rows = _stack(
+            (
+                max(event.time_seconds - event.seconds - part.start_seconds, 0.0),
+                event.time_seconds - part.start_seconds,
+            )
+            for event in events
+        )
+        height = 0.8 / max(len(rows), 1)
+        for row, bars in enumerate(rows):
+            axes.broken_barh(
+                [(begin, end - begin) for begin, end in bars],
+                (lane - 0.4 + row * height, height),
+                facecolors=color,
+                # An edge keeps a transfer of a few microseconds visible.
+                edgecolors=color,
+                linewidth=0.4,
+            )
     axes.set_yticks(range(len(_LANES)), labels)
     axes.set_ylim(len(_LANES) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.25)

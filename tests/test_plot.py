@@ -91,9 +91,10 @@ def test_labels_carry_the_figures_of_the_chosen_iteration() -> None:
     axes = Figure().subplots()
     plot._draw_lanes(axes, plot.iterations(two_iterations())[0])
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "swapped out\n8 MiB",
-        "swapped in\n8 MiB",
-        "stalls, faults\n0.15 s",
+        "swapped out, 8 MiB",
+        "swapped in, 8 MiB",
+        "stalls, 0.10 s",
+        "faults, 0.05 s",
     ]
 
 

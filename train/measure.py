@@ -1,0 +1,107 @@
+"""Trains for a few iterations and measures: for the demo and the benchmarks."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import chainer
+import numpy as np
+
+import swapmem
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a run of a few iterations took.
+
+    Attributes:
+        seconds: wall time of each iteration, without the loading of its images.
+        losses: loss of each iteration.
+        rss_before_bytes: resident set before the model was made, with everything imported.
+        rss_peak_bytes: the largest resident set of the process so far.
+        weights: SHA-256 over names and values of all that a snapshot of the model holds.
+        stats: ``Manager.stats()`` after the last iteration; empty without a manager.
+    """
+
+    seconds: list[float]
+    losses: list[float]
+    rss_before_bytes: int
+    rss_peak_bytes: int
+    weights: str
+    stats: dict[str, Any]
+
+    @property
+    def steady_seconds(self) -> list[float]:
+        """Iterations but the first, which makes the optimizer's state and warms every cache."""
+        return self.seconds[1:]
+
+
+def measure(
+    make_model: Any,
+    batches: Iterator[Any],
+    iterations: int,
+    seed: int,
+    memory: swapmem.Manager | None,
+) -> tuple[Measurement, chainer.Chain]:
+    """Trains with momentum, as train_imagenet.py does.
+
+    Args:
+        make_model: makes a model, called once; the weights it draws depend on ``seed`` alone.
+        batches: lists of examples (float32 (3, H, W), int32 ()).
+        iterations: how many updates.
+        seed: of weights and dropout.
+        memory: the active manager, or None where there is none.
+
+    Returns:
+        The measurement and the trained model.
+    """
+    rss_before_bytes = rss_bytes("VmRSS")
+    np.random.seed(seed)
+    model = make_model()
+    optimizer = chainer.optimizers.MomentumSGD(lr=0.01, momentum=0.9).setup(model)
+    reporter = chainer.Reporter()
+    reporter.add_observer("main", model)
+    seconds, losses = [], []
+    for _ in range(iterations):
+        batch = next(batches)
+        begin = time.perf_counter()
+        images, labels = chainer.dataset.concat_examples(batch)
+        with reporter:
+            optimizer.update(model, images, labels)
+        seconds.append(time.perf_counter() - begin)
+        losses.append(float(reporter.observation["main/loss"].array))
+    measurement = Measurement(
+        seconds=seconds,
+        losses=losses,
+        rss_before_bytes=rss_before_bytes,
+        rss_peak_bytes=rss_bytes("VmHWM"),
+        # Before the weights are looked at, which swaps them in.
+        stats=memory.stats() if memory is not None else {},
+        weights=digest(model),
+    )
+    return measurement, model
+
+
+def rss_bytes(field: str) -> int:
+    """Returns VmRSS or VmHWM of this process, in bytes.
+
+    getrusage's maximum will not do: it starts at the parent's, which lives on through exec.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(field)
+
+
+def digest(model: chainer.Chain) -> str:
+    """Returns the SHA-256 over names and values of all that a snapshot of the model holds."""
+    sha = hashlib.sha256()
+    for name, array in sorted(chainer.serializers.npz.serialize(model).items()):
+        sha.update(name.encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
