@@ -79,8 +79,8 @@ def carry_out(run: Run) -> Measurement:
                 memory.trace(),
                 run.picture,
                 budget_bytes=run.budget_bytes,
-                title=f"{ARCHITECTURES[run.arch].__name__}, {run.insize} x {run.insize}, batch {run.batchsize}: "
-                "one training iteration",
+                title=f"{ARCHITECTURES[run.arch].__name__}, {run.insize} x {run.insize}, "
+                f"batch {run.batchsize}: one training iteration",
             )
         snapshots.save(run.weights, model)
     return measurement
