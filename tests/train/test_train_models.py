@@ -1,0 +1,120 @@
+"""The networks: size, shapes, and what they do with other image sizes."""
+
+import chainer
+import chainer.functions as F
+import numpy as np
+import pytest
+
+from train.models import ARCHITECTURES, GoogLeNet, ResNet50
+
+BOTH = pytest.mark.parametrize("architecture", [GoogLeNet, ResNet50])
+
+
+def images(count, insize):
+    return np.random.default_rng(insize).standard_normal((count, 3, insize, insize), np.float32)
+
+
+def labels(count, classes):
+    return np.random.default_rng(1).integers(0, classes, count, dtype=np.int32)
+
+
+def test_googlenet_has_the_papers_parameters():
+    model = GoogLeNet()
+    auxiliary = model.auxiliary1.count_params() + model.auxiliary2.count_params()
+    assert model.count_params() - auxiliary == 6_998_552
+    assert model.count_params() == 13_378_280
+
+
+def test_resnet50_has_the_papers_parameters():
+    model = ResNet50()
+    assert model.count_params() == 25_557_032
+    norms = [link for link in model.links() if isinstance(link, chainer.links.BatchNormalization)]
+    assert sum(norm.avg_mean.size + norm.avg_var.size for norm in norms) == 53_120
+
+
+@BOTH
+@pytest.mark.parametrize("insize", [64, 97, 130])
+def test_every_insize_gives_a_score_per_class(architecture, insize):
+    model = architecture(insize, classes=7)
+    assert model.insize == insize
+    with chainer.using_config("train", False), chainer.no_backprop_mode():
+        assert model.predict(images(2, insize)).shape == (2, 7)
+
+
+@BOTH
+def test_the_weights_are_the_same_for_every_insize(architecture):
+    shapes = [
+        {name: param.shape for name, param in architecture(insize, 5).namedparams()}
+        for insize in (64, 224, 1000)
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@BOTH
+def test_the_smallest_insize_works_and_one_pixel_less_is_refused_with_the_sizes(architecture):
+    least = architecture.smallest_insize
+    loss = architecture(least, 4)(images(2, least), labels(2, 4))
+    assert np.isfinite(loss.array)
+    with pytest.raises(
+        ValueError, match=rf"{least} x {least} pixels and every larger.* {least - 1}"
+    ):
+        architecture(least - 1, 4)
+
+
+@BOTH
+def test_the_smallest_insize_is_what_the_geometry_allows(architecture, monkeypatch):
+    least = architecture.smallest_insize
+    monkeypatch.setattr(architecture, "smallest_insize", 1)
+    with pytest.raises((ZeroDivisionError, AssertionError)):
+        architecture(least - 1, 4)(images(2, least - 1), labels(2, 4))
+
+
+@BOTH
+def test_the_loss_has_a_gradient_for_every_weight_and_is_reported(architecture):
+    np.random.seed(0)
+    model = architecture(64, classes=4)
+    reporter = chainer.Reporter()
+    reporter.add_observer("main", model)
+    observation = {}
+    with reporter.scope(observation):
+        loss = model(images(3, 64), labels(3, 4))
+    loss.backward()
+    assert all(np.any(param.grad) for param in model.params())
+    assert observation.keys() == {"main/loss", "main/accuracy"}
+    assert float(observation["main/loss"].array) == float(loss.array)
+
+
+def test_googlenets_loss_weighs_its_three_classifiers():
+    np.random.seed(0)
+    model = GoogLeNet(64, classes=4)
+    x, t = images(3, 64), labels(3, 4)
+    with chainer.using_config("train", False):
+        l3, l1, l2 = (float(F.softmax_cross_entropy(y, t).array) for y in model._classify(x))
+        assert float(model(x, t).array) == pytest.approx(0.3 * (l1 + l2) + l3, rel=1e-6)
+
+
+def test_googlenets_auxiliary_pooling_is_the_papers_at_224():
+    np.random.seed(0)
+    auxiliary = GoogLeNet(224, classes=4).auxiliary1
+    x = chainer.Variable(np.random.standard_normal((2, 512, 14, 14)).astype(np.float32))
+    h = F.relu(auxiliary.reduce(F.average_pooling_2d(x, 5, stride=3)))
+    with chainer.using_config("train", False):
+        expected = auxiliary.classifier(F.relu(auxiliary.hidden(h)))
+        np.testing.assert_array_equal(auxiliary(x).array, expected.array)
+
+
+@BOTH
+def test_the_scores_depend_on_the_whole_image(architecture):
+    np.random.seed(0)
+    model = architecture(96, classes=4)
+    x = images(1, 96)
+    with chainer.using_config("train", False), chainer.no_backprop_mode():
+        whole = model.predict(x).array
+        for corner in (np.s_[..., :8, :8], np.s_[..., -8:, -8:]):
+            changed = x.copy()
+            changed[corner] += 3
+            assert np.any(model.predict(changed).array != whole)
+
+
+def test_the_names_of_the_architectures():
+    assert ARCHITECTURES == {"googlenet": GoogLeNet, "resnet50": ResNet50}

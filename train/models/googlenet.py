@@ -1,0 +1,140 @@
+"""GoogLeNet, after Szegedy et al., "Going Deeper with Convolutions", 2014."""
+
+import chainer
+import chainer.functions as F
+import chainer.links as L
+from chainer import Variable
+from chainer.initializers import HeNormal
+
+#: Each auxiliary classifier averages its map down to this height and width.
+_AUXILIARY_MAP = 4
+
+#: How the two auxiliary classifiers' losses count beside the main one.
+_AUXILIARY_WEIGHT = 0.3
+
+
+class GoogLeNet(chainer.Chain):
+    """Nine inception modules, a classifier at the end and two on the way.
+
+    6,998,552 parameters at 1000 classes without the auxiliary classifiers, 13,378,280 with them.
+    The final average covers the whole map and the auxiliary ones cover theirs by 4 x 4 windows,
+    so the parameters are the same for every insize; at 224 the windows are the paper's 5 x 5
+    with stride 3.
+
+    Args:
+        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
+        classes: Number of classes.
+
+    Attributes:
+        insize: As given.
+
+    Raises:
+        ValueError: `insize` is too small; names the sizes that are not.
+
+    Example:
+        >>> model = GoogLeNet(insize=448, classes=10)
+        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
+    """
+
+    #: Below this the maps of the auxiliary classifiers are smaller than 4 x 4.
+    smallest_insize = 63
+
+    def __init__(self, insize: int = 224, classes: int = 1000):
+        if insize < self.smallest_insize:
+            raise ValueError(
+                f"GoogLeNet takes images of {self.smallest_insize} x {self.smallest_insize} "
+                f"pixels and every larger size, not {insize}: its auxiliary classifiers need "
+                f"maps of at least {_AUXILIARY_MAP} x {_AUXILIARY_MAP}"
+            )
+        super().__init__()
+        self.insize = insize
+        with self.init_scope():
+            self.conv1 = _convolution(3, 64, 7, stride=2, pad=3)
+            self.conv2_reduce = _convolution(64, 64, 1)
+            self.conv2 = _convolution(64, 192, 3, pad=1)
+            self.inc3a = _inception(192, 64, 96, 128, 16, 32, 32)
+            self.inc3b = _inception(256, 128, 128, 192, 32, 96, 64)
+            self.inc4a = _inception(480, 192, 96, 208, 16, 48, 64)
+            self.inc4b = _inception(512, 160, 112, 224, 24, 64, 64)
+            self.inc4c = _inception(512, 128, 128, 256, 24, 64, 64)
+            self.inc4d = _inception(512, 112, 144, 288, 32, 64, 64)
+            self.inc4e = _inception(528, 256, 160, 320, 32, 128, 128)
+            self.inc5a = _inception(832, 256, 160, 320, 32, 128, 128)
+            self.inc5b = _inception(832, 384, 192, 384, 48, 128, 128)
+            self.classifier = L.Linear(1024, classes)
+            self.auxiliary1 = _Auxiliary(512, classes)
+            self.auxiliary2 = _Auxiliary(528, classes)
+
+    def forward(self, x: Variable, t: Variable) -> Variable:
+        """Returns the loss, and reports it as ``loss`` and the share of hits as ``accuracy``.
+
+        Args:
+            x: float32, (n, 3, insize, insize).
+            t: int32, (n,), the classes.
+
+        Returns:
+            float32, (): the main classifier's loss plus 0.3 times the auxiliary ones'.
+        """
+        y, y1, y2 = self._classify(x)
+        auxiliary = F.softmax_cross_entropy(y1, t) + F.softmax_cross_entropy(y2, t)
+        loss = _AUXILIARY_WEIGHT * auxiliary + F.softmax_cross_entropy(y, t)
+        chainer.report({"loss": loss, "accuracy": F.accuracy(y, t)}, self)
+        return loss
+
+    def predict(self, x: Variable) -> Variable:
+        """Returns the main classifier's scores, before softmax.
+
+        Args:
+            x: float32, (n, 3, insize, insize).
+
+        Returns:
+            float32, (n, classes).
+        """
+        return self._classify(x)[0]
+
+    def _classify(self, x: Variable) -> tuple[Variable, Variable, Variable]:
+        h = _halved(F.relu(self.conv1(x)))
+        h = F.local_response_normalization(h, n=5)
+        h = F.relu(self.conv2(F.relu(self.conv2_reduce(h))))
+        h = _halved(F.local_response_normalization(h, n=5))
+        h = _halved(self.inc3b(self.inc3a(h)))
+        h = self.inc4a(h)
+        y1 = self.auxiliary1(h)
+        h = self.inc4d(self.inc4c(self.inc4b(h)))
+        y2 = self.auxiliary2(h)
+        h = _halved(self.inc4e(h))
+        h = self.inc5b(self.inc5a(h))
+        h = F.average_pooling_2d(h, h.shape[2:])
+        return self.classifier(F.dropout(h, 0.4)), y1, y2
+
+
+class _Auxiliary(chainer.Chain):
+    """A classifier on the way: average to 4 x 4, a 1 x 1 convolution, two linear layers."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        with self.init_scope():
+            self.reduce = _convolution(channels, 128, 1)
+            self.hidden = L.Linear(128 * _AUXILIARY_MAP**2, 1024, initialW=HeNormal())
+            self.classifier = L.Linear(1024, classes)
+
+    def forward(self, x: Variable) -> Variable:
+        side = x.shape[2]
+        stride = side // _AUXILIARY_MAP
+        # Four windows whose last one ends with the map.
+        h = F.average_pooling_2d(x, side - (_AUXILIARY_MAP - 1) * stride, stride)
+        h = F.relu(self.hidden(F.relu(self.reduce(h))))
+        return self.classifier(F.dropout(h, 0.7))
+
+
+def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
+    return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
+
+
+def _inception(channels: int, *widths: int) -> L.Inception:
+    """Widths as in the paper's table: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection."""
+    return L.Inception(channels, *widths, conv_init=HeNormal())
+
+
+def _halved(x: Variable) -> Variable:
+    return F.max_pooling_2d(x, 3, stride=2)
