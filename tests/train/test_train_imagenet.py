@@ -1,0 +1,293 @@
+"""The command: what it writes, how it resumes, and how it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train import train_imagenet
+from train.models import ARCHITECTURES
+from train.trainer import COLUMNS
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ["--arch", "tiny", "--insize", "8", "--classes", "3", "-B", "4", "-b", "3", "-j", "2"]
+
+
+@pytest.fixture
+def command(tiny, data):
+    """Runs the command in this process on the small network and returns its status."""
+
+    def run(*options, lists=data):
+        return train_imagenet.main([*lists, *TINY, *map(str, options)])
+
+    return run
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def assert_same_state(path, other):
+    """Compares all that later iterations depend on: all but times, log and file names."""
+    ours, theirs = arrays(path), arrays(other)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        if "elapsed" not in name and "LogReport" not in name and not name.endswith("/written"):
+            np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+
+
+def log(out="result"):
+    return json.loads(Path(out, "log").read_text())
+
+
+def tree(directory):
+    """Returns each file's content, by name."""
+    found = Path(directory).rglob("*")
+    return {str(p): p.read_bytes() for p in found if p.is_file()}
+
+
+def test_training_logs_evaluates_and_saves_every_epoch_and_at_the_end(command):
+    assert command("--iteration", 7, "--n-retains", 0) == 0
+    # Ten images in batches of four: epochs end with iterations 3 and 5; 7 is the last.
+    assert [row["iteration"] for row in log()] == [3, 5, 7]
+    assert all("validation/main/loss" in row for row in log())
+    names = {f"{kind}_iter_{i}" for kind in ("model", "snapshot") for i in (3, 5, 7)}
+    assert set(os.listdir("result")) == names | {"log"}
+    assert log()[-1].keys() >= set(COLUMNS)
+
+
+def test_the_length_is_in_epochs_unless_iterations_are_given(command):
+    command("--epoch", 2)
+    assert log()[-1]["iteration"] == 5
+    command("--epoch", 2, "--iteration", 3, "--out", "short")
+    assert log("short")[-1]["iteration"] == 3
+
+
+def test_a_test_run_evaluates_and_logs_every_ten_iterations(command):
+    assert command("--iteration", 25, "--test") == 0
+    assert [row["iteration"] for row in log()] == [10, 20, 25]
+    assert all("validation/main/accuracy" in row for row in log())
+
+
+def test_the_learning_rate_falls_to_a_tenth_at_every_step(command):
+    command("--epoch", 6, "--lr-step", 2, "--lr", 0.5)
+    assert [row["lr"] for row in log()] == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_threads(command):
+    command("--iteration", 6, "--seed", 3, "-j", 0, "--out", "a")
+    np.random.standard_normal(5)
+    command("--iteration", 6, "--seed", 3, "-j", 4, "--out", "b")
+    command("--iteration", 6, "--seed", 4, "-j", 0, "--out", "c")
+    assert_same_state("a/snapshot_iter_6", "b/snapshot_iter_6")
+    a, c = arrays("a/model_iter_6"), arrays("c/model_iter_6")
+    assert any(np.any(a[name] != c[name]) for name in a)
+
+
+@pytest.mark.parametrize("start", [3, 5, 7, 8])
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(command, start):
+    options = ["--seed", 1, "--lr-step", 1, "--n-retains", 0]
+    assert command("--iteration", 12, "--out", "whole", *options) == 0
+    snapshot = f"whole/snapshot_iter_{start}"
+    if start == 7:  # in the middle of an epoch
+        assert command("--iteration", 7, "--out", "part", *options) == 0
+        snapshot = "part/snapshot_iter_7"
+    np.random.seed(77)
+    resume = ["--resume", snapshot, "--out", "resumed"]
+    assert command("--iteration", 12, *resume, *options) == 0
+    assert_same_state("whole/snapshot_iter_12", "resumed/snapshot_iter_12")
+    assert_same_state("whole/snapshot_iter_10", "resumed/snapshot_iter_10")
+    rows = [[row["iteration"] for row in log(out)] for out in ("whole", "resumed")]
+    assert rows[1] == (sorted([*rows[0], 7]) if start == 7 else rows[0])
+    for ours, theirs in zip(log("whole")[-2:], log("resumed")[-2:], strict=True):
+        assert ours["main/loss"] == pytest.approx(theirs["main/loss"], rel=1e-6)
+        assert ours["lr"] == theirs["lr"]
+
+
+def test_a_crash_is_gone_on_from_by_the_same_command(command, monkeypatch, tiny):
+    command("--iteration", 8, "--out", "whole")
+    forward, calls = tiny.forward, []
+
+    def crash(self, x, t):
+        calls.append(1)
+        if len(calls) == 10:  # in iteration 6, counting the evaluations
+            raise KeyboardInterrupt
+        return forward(self, x, t)
+
+    monkeypatch.setattr(tiny, "forward", crash)
+    assert command("--iteration", 8, "--autoload") == 130
+    assert command("--iteration", 8, "--autoload") == 0
+    assert len(calls) == 10 + 3 + 2  # iterations 6 to 8 and an evaluation of two batches
+    assert_same_state("whole/snapshot_iter_8", "result/snapshot_iter_8")
+
+
+def test_a_finished_run_is_not_gone_on_with(command):
+    command("--epoch", 3)
+    before = tree("result")
+    assert command("--epoch", 2, "--autoload") == 0
+    assert tree("result") == before
+
+
+def test_weights_are_taken_from_another_run(command):
+    command("--iteration", 3, "--out", "first")
+    command("--iteration", 1, "--initmodel", "first/model_iter_3", "--lr", 1e-30,
+            "--weight-decay", 0)  # fmt: skip
+    first, second = arrays("first/model_iter_3"), arrays("result/model_iter_1")
+    np.testing.assert_array_equal(first["conv/W"], second["conv/W"])
+
+
+def test_nothing_printed_into_a_pipe_moves_a_cursor(command, capsys):
+    command("--iteration", 3)
+    printed = capsys.readouterr().out
+    assert "\033" not in printed
+    assert [line.split()[0] for line in printed.splitlines()] == ["epoch", "1"]
+
+
+def refuses(command, capsys, *options, status=2):
+    """Runs the command, which must fail with one line and change no file; returns the line."""
+    before = tree(".")
+    assert command(*options) == status
+    error = capsys.readouterr().err
+    assert error.startswith("train_imagenet.py: ")
+    assert error.count("\n") == 1
+    assert tree(".") == before
+    return error
+
+
+def test_files_that_cannot_be_used_are_named_in_one_line(command, capsys, in_tmp):
+    command("--iteration", 1)
+    (in_tmp / "result/model_iter_1").rename("weights")
+    (in_tmp / "noise").write_bytes(bytes(1000))
+    capsys.readouterr()
+    for options, message in {
+        ("--mean", "absent.npy"): "absent.npy: cannot read the mean image: No such file",
+        ("--classes", "2"): "train.txt:3: label 2 is out of range, labels are 0 to 1",
+        ("--root", "nowhere"): "train.txt:1: there is no image 'nowhere/train 0.png'",
+        ("--resume", "absent"): "absent: cannot be read: No such file",
+        ("--resume", "noise"): "noise: damaged, or no npz file at all",
+        ("--resume", "weights"): "weights: not a snapshot of this trainer",
+        ("--resume", "result/snapshot_iter_1", "--seed", "8"): "was taken with --seed 0",
+        ("--resume", "result/snapshot_iter_1", "--arch", "resnet50"): "was taken with --arch tiny",
+        ("--initmodel", "noise"): "noise: damaged",
+        ("--initmodel", "weights", "--classes", "9"): "weights: not this Tiny: 'classifier/W'",
+        ("--insize", "3"): "--insize 3: Tiny takes images of 4 x 4 pixels and every larger size",
+        ("--insize", "13"): "an insize of 13 cannot be cut from images of 12x12",
+        ("--out", "noise"): "--out noise: cannot be made: File exists",
+    }.items():
+        assert message in refuses(command, capsys, *options)
+
+
+def test_the_newest_snapshot_is_not_passed_over_when_it_is_damaged(command, capsys, in_tmp):
+    command("--iteration", 5)
+    newest = in_tmp / "result/snapshot_iter_5"
+    newest.write_bytes(newest.read_bytes()[:-30])
+    capsys.readouterr()
+    assert "snapshot_iter_5: damaged" in refuses(command, capsys, "--autoload")
+
+
+def test_a_snapshot_over_another_list_is_refused(command, capsys, in_tmp):
+    command("--iteration", 1)
+    capsys.readouterr()
+    lines = (in_tmp / "train.txt").read_text().splitlines(keepends=True)
+    (in_tmp / "train.txt").write_text("".join(lines[1:]))
+    error = refuses(command, capsys, "--resume", "result/snapshot_iter_1")
+    assert "over 10 examples, now there are 9" in error
+
+
+@pytest.mark.parametrize("name", ["train 4.png", "val 4.png"])
+def test_a_broken_image_ends_the_run_but_costs_nothing(command, capsys, in_tmp, name):
+    (in_tmp / name).write_bytes((in_tmp / name).read_bytes()[:-40])
+    assert command("--iteration", 12) == 2
+    where = name.replace(" 4.png", ".txt:5")
+    error = capsys.readouterr().err
+    assert error.startswith(f"train_imagenet.py: error: {where}: cannot read the image './{name}'")
+    assert error.count("\n") == 1
+    if name.startswith("val"):  # found by the first evaluation: the weights are saved before it
+        assert os.listdir("result") == ["model_iter_3"]
+
+
+def test_broken_images_are_left_out_on_request_and_named(command, capsys, in_tmp):
+    (in_tmp / "train 4.png").write_text("broken")
+    (in_tmp / "train 7.png").unlink()
+    Image.new("RGB", (5, 12)).save(in_tmp / "val 0.png")
+    assert command("--iteration", 4, "--skip-broken") == 0
+    error = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in error] == [
+        ["skipped", "train.txt:5"], ["skipped", "train.txt:8"],
+        ["train.txt", "2 of 10 images skipped"],
+        ["skipped", "val.txt:1"], ["val.txt", "1 of 5 images skipped"],
+    ]  # fmt: skip
+    assert log()[-1]["epoch"] == 2  # sixteen examples of eight
+
+
+def test_a_list_without_one_good_image_is_refused(command, capsys, in_tmp):
+    for path in in_tmp.glob("val*.png"):
+        path.unlink()
+    assert command("--skip-broken") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("error: val.txt: not one of its 5 images can be used")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arch", "resnet"], "unknown architecture 'resnet': did you mean resnet50? known: "),
+        (["--arch", "GoogleNet"], "did you mean googlenet? "),
+        (["--arch", "xyzw"], "unknown architecture 'xyzw': known: googlenet, resnet50"),
+        (["-B", "0"], "argument --batchsize/-B: 0: must be 1 or more"),
+        (["-B", "four"], "'four' is not a whole number"),
+        (["--seed", "-1"], "-1: must be from 0 to 4294967295"),
+        (["--lr", "0"], "0: must be above 0"),
+        (["--spill-dir", "x"], "are for out-of-core training: add --ooc"),
+        (["--device-memory", "1GiB"], "are for out-of-core training: add --ooc"),
+        (["--resume", "x", "--autoload"], "give only one of them"),
+    ],
+)
+def test_options_that_make_no_sense_are_explained(capsys, options, message):
+    with pytest.raises(SystemExit) as caught:
+        train_imagenet.main(["train.txt", "val.txt", *options])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_names_and_defaults_are_those_of_chainers_example():
+    args = train_imagenet.arguments.parse(["t", "v"])
+    assert vars(args).items() >= {
+        "batchsize": 32, "epoch": 10, "mean": "mean.npy", "out": "result", "root": ".",
+        "val_batchsize": 250, "loaderjob": len(os.sched_getaffinity(0)), "insize": 224,
+        "iteration": 0, "initmodel": None, "resume": None, "test": False, "ooc": False,
+    }.items()  # fmt: skip
+    short = ["-aresnet50", "-B1", "-E2", "-i3", "-mm", "-rr", "-oo", "-Rroot", "-j4", "-b5"]
+    args = train_imagenet.arguments.parse(["t", "v", *short])
+    assert (args.arch, args.batchsize, args.epoch, args.iteration) == ("resnet50", 1, 2, 3)
+    assert (args.mean, args.resume, args.out, args.root) == ("m", "r", "o", "root")
+    assert (args.loaderjob, args.val_batchsize) == (4, 5)
+
+
+@pytest.mark.parametrize("name", ["train_imagenet", "compute_mean"])
+@pytest.mark.parametrize("how", ["as a file", "as a module"])
+def test_the_commands_run_both_ways(name, how, in_tmp):
+    file = str(ROOT / "train" / f"{name}.py")
+    call = [file] if how == "as a file" else ["-m", f"train.{name}"]
+    where = in_tmp if how == "as a file" else ROOT
+    done = subprocess.run(
+        [sys.executable, *call, "--help"], cwd=where, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {name}.py")
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_real_networks_train(write_list, in_tmp, architecture, capsys):
+    lists = [write_list("train", 3, (70, 66)), write_list("val", 2, (70, 66))]
+    np.save("mean.npy", np.full((3, 70, 66), 128, np.float32))
+    options = ["-a", architecture, "--insize", "64", "--classes", "3", "-B", "2", "-i", "2"]
+    assert train_imagenet.main([*lists, *options]) == 0, capsys.readouterr().err
+    assert np.isfinite(log()[-1]["main/loss"])
