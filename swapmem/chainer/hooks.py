@@ -1,0 +1,197 @@
+"""The function hook that tells a manager's engine what each Chainer operation touches."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import chainer
+
+from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
+from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
+
+if TYPE_CHECKING:
+    import numpy
+
+    from swapmem.manager import Manager
+
+_CALLERS: frozenset[CodeType] = BACKWARD_CODES | {chainer.FunctionNode.apply.__code__}
+# How much of the budget may hold what later backward operations need.
+_WINDOW_SHARE = 0.25
+
+
+class _OpenOp(NamedTuple):
+    function_id: int
+    frame_id: int
+    code: CodeType | None
+    depth: int
+    ahead: Lookahead | None
+
+
+def _calling_frame() -> FrameType | None:
+    """The frame of Chainer's that calls the hook; another hook may have been put in between."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code not in _CALLERS:
+        frame = frame.f_back
+    return frame
+
+
+class OpHook(chainer.FunctionHook):
+    """Opens an engine op around every forward and backward of a Chainer function.
+
+    An op announces the function's inputs, what it retained, its gradients and all arrays among its
+    attributes. While a backward op runs, what the next ones need is fetched; when it ends, what no
+    later one needs is given up first.
+
+    Chainer keeps hooks per thread: one of these belongs to one thread and one manager.
+
+    Args:
+        manager: The manager whose engine is to be told; it has been entered.
+
+    Example:
+        >>> with OpHook(memory):
+        ...     loss = model(x, t)
+        ...     loss.backward()
+    """
+
+    def __init__(self, manager: Manager) -> None:
+        self.name = f"swapmem.{id(manager):x}"
+        self._engine = manager.engine
+        self._minimum_bytes = manager.engine.min_block_bytes
+        self._window_bytes = int(manager.stats()["budget_bytes"] * _WINDOW_SHARE)
+        self._base_depth = 0
+        self._open: list[_OpenOp] = []
+        self._passes: list[Lookahead] = []
+        self._backward_was_last = False
+        self._is_outermost = False
+
+    def __enter__(self) -> OpHook:
+        # A thread may take part twice, as when a worker's code is called directly.
+        self._is_outermost = self.name not in chainer.get_function_hooks()
+        if self._is_outermost:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._is_outermost:
+            super().__exit__(*exception)
+
+    def added(self, function: Any) -> None:
+        """Start to announce operations (called by Chainer)."""
+        self._base_depth = self._engine.op_depth()
+
+    def deleted(self, function: Any) -> None:
+        """Close what an exception left open (called by Chainer)."""
+        self._open.clear()
+        self._passes.clear()
+        self._engine.abort_ops(self._base_depth)
+
+    def forward_preprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
+        """Open the op of a forward operation (called by Chainer)."""
+        frame = _calling_frame()
+        if self._open:
+            self._close_dead_ops(frame)
+        if self._backward_was_last and not self._open and not _is_inside_backward(frame):
+            self._backward_was_last = False
+            self._engine.begin_iteration()
+        found: dict[int, int] = {}
+        add_blocks(in_data, self._minimum_bytes, found)
+        add_attributes(function, self._minimum_bytes, found)
+        self._begin(function, frame, function.label, found, None)
+
+    def forward_postprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
+        """Close the op of a forward operation (called by Chainer)."""
+        self._end(function)
+
+    def backward_preprocess(
+        self,
+        function: Any,
+        in_data: tuple[numpy.ndarray | None, ...],
+        out_grad: tuple[numpy.ndarray | None, ...],
+    ) -> None:
+        """Open the op of a backward operation and fetch ahead (called by Chainer)."""
+        frame = _calling_frame()
+        if self._open:
+            self._close_dead_ops(frame)
+        self._backward_was_last = True
+        ahead = self._pass_of(frame, function)
+        found: dict[int, int] = {}
+        add_blocks(out_grad, self._minimum_bytes, found)
+        add_backward_blocks(function, self._minimum_bytes, found)
+        if type(function).backward_accumulate is not chainer.FunctionNode.backward_accumulate:
+            # Only such a function adds to gradients itself; for others Chainer does, by an op.
+            found.update(ahead.accumulated(function) if ahead is not None else {})
+        self._begin(function, frame, f"{function.label} backward", found, ahead)
+        if ahead is not None:
+            wanted, end = ahead.upcoming(function, self._window_bytes)
+            if wanted and self._engine.prefetch(wanted) == len(wanted):
+                ahead.fetched(end)
+
+    def backward_postprocess(
+        self,
+        function: Any,
+        in_data: tuple[numpy.ndarray | None, ...],
+        out_grad: tuple[numpy.ndarray | None, ...],
+    ) -> None:
+        """Close the op of a backward operation (called by Chainer)."""
+        self._end(function)
+
+    def _begin(
+        self,
+        function: Any,
+        frame: FrameType | None,
+        name: str,
+        found: dict[int, int],
+        ahead: Lookahead | None,
+    ) -> None:
+        depth = self._engine.op_depth()
+        self._engine.begin_op(name, list(found))
+        code = None if frame is None else frame.f_code
+        self._open.append(_OpenOp(id(function), id(frame), code, depth, ahead))
+
+    def _end(self, function: Any) -> None:
+        for index in range(len(self._open) - 1, -1, -1):
+            op = self._open[index]
+            if op.function_id == id(function):
+                if index + 1 < len(self._open):
+                    # Operations inside this one failed, and it went on.
+                    self._engine.abort_ops(self._open[index + 1].depth)
+                del self._open[index:]
+                if op.ahead is None or chainer.config.enable_backprop:
+                    # Under double backprop the graph goes on to be used.
+                    self._engine.end_op()
+                else:
+                    self._engine.end_op(op.ahead.retired_by(function))
+                return
+
+    def _close_dead_ops(self, frame: FrameType | None) -> None:
+        """Close the ops whose frames are gone: an exception left them without a postprocess."""
+        alive = None if frame is None else frame.f_back
+        while self._open:
+            innermost = self._open[-1]
+            caller = alive
+            while caller is not None:
+                if id(caller) == innermost.frame_id and caller.f_code is innermost.code:
+                    return
+                caller = caller.f_back
+            self._engine.abort_ops(innermost.depth)
+            self._open.pop()
+
+    def _pass_of(self, frame: FrameType | None, function: Any) -> Lookahead | None:
+        if frame is None or frame.f_code not in BACKWARD_CODES:
+            return None
+        while self._passes and self._passes[-1].is_over():
+            self._passes.pop()
+        if not self._passes or not self._passes[-1].is_of(frame):
+            self._passes.append(Lookahead(frame, function, self._engine))
+        return self._passes[-1]
+
+
+def _is_inside_backward(frame: FrameType | None) -> bool:
+    """Whether a backward loop runs: gradients that were kept apart are added up in one."""
+    while frame is not None:
+        if frame.f_code in BACKWARD_CODES:
+            return True
+        frame = frame.f_back
+    return False

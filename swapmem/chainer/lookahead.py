@@ -1,0 +1,186 @@
+"""What the rest of a backward pass will touch: read from Chainer's own state, once per pass.
+
+Chainer's backward loops pop functions off a heap ordered by rank. The graph is complete when the
+loop starts, so the order of its backward operations, and for each block the last operation that
+needs it, are known before the first of them runs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import weakref
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from chainer import _backprop, function_node
+
+from swapmem.chainer.arrays import add_backward_blocks, add_block
+
+if TYPE_CHECKING:
+    from swapmem._core import Engine
+
+BACKWARD_CODES = frozenset({_backprop._backprop_to_all.__code__, function_node._backprop.__code__})
+
+
+def _locals_of(frame: FrameType) -> dict[str, Any]:
+    """Copy a frame's local variables."""
+    names = frame.f_locals
+    copied = dict(names)
+    if type(names) is dict:
+        # Before Python 3.13 the frame keeps this dictionary, and with it arrays, until it returns.
+        names.clear()
+    return copied
+
+
+class Lookahead:
+    """The operations of one backward pass, in the order in which they will run.
+
+    Holds addresses and weak references only: nothing lives longer because of it.
+
+    Args:
+        frame: The running frame of one of Chainer's two backward loops.
+        function: The function whose backward is about to run.
+        engine: Says which addresses are blocks of its own; the rest is left out.
+    """
+
+    def __init__(self, frame: FrameType, function: Any, engine: Engine) -> None:
+        names = _locals_of(frame)
+        self._frame_id = id(frame)
+        # Only the loop's frame owns its table of gradients: while one lives, so does the other.
+        self._table = weakref.ref(names["grads"])
+        self._minimum_bytes = engine.min_block_bytes
+        self._position: dict[int, int] = {}
+        self._functions: list[weakref.ref] = []
+        self._blocks: list[list[int]] = []
+        self._retired: list[list[int]] = []
+        # Bytes that the operations before this one touch for the first time.
+        self._bytes_before: list[int] = []
+        self._horizon = 0
+        self._plan(names, function, engine)
+
+    def _plan(self, names: dict[str, Any], function: Any, engine: Engine) -> None:
+        heap = list(names["cand_funcs"] if "cand_funcs" in names else names["candidate_funcs"])
+        required = names.get("grad_required")
+        met = {id(function), *(id(entry[2]) for entry in heap)}
+        ties = itertools.count(1 + max((entry[1] for entry in heap), default=0))
+        total_bytes = 0
+        known: set[int] = set()
+        leaves: set[int] = set()
+        current: Any = function
+        while True:
+            targets = [
+                node
+                for node in current.inputs
+                if (node.requires_grad if required is None else node in required)
+            ]
+            if targets:
+                self._position[id(current)] = len(self._functions)
+                self._functions.append(weakref.ref(current))
+                self._bytes_before.append(total_bytes)
+                found = self._needs(current, leaves)
+                blocks = [address for address in found if address in known or engine.block(address)]
+                self._blocks.append(blocks)
+                for address in blocks:
+                    if address not in known:
+                        known.add(address)
+                        total_bytes += found[address]
+            for node in targets:
+                creator = node.creator_node
+                if creator is not None and id(creator) not in met:
+                    met.add(id(creator))
+                    heapq.heappush(heap, (-creator.rank, next(ties), creator))
+            if not heap:
+                break
+            current = heapq.heappop(heap)[2]
+        done = set(leaves)
+        for blocks in reversed(self._blocks):
+            last = [address for address in blocks if address not in done]
+            done.update(last)
+            self._retired.append(last)
+        self._retired.reverse()
+
+    def _needs(self, function: Any, leaves: set[int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for node in function.inputs:
+            if node.creator_node is None and isinstance(node.data, numpy.ndarray):
+                add_block(node.data, self._minimum_bytes, found)
+        leaves.update(found)
+        found.clear()
+        add_backward_blocks(function, self._minimum_bytes, found)
+        return found
+
+    def is_of(self, frame: FrameType) -> bool:
+        """Whether this pass is the one that runs in ``frame``."""
+        return self._frame_id == id(frame) and self._table() is not None
+
+    def is_over(self) -> bool:
+        """Whether the loop of this pass has returned."""
+        return self._table() is None
+
+    def retired_by(self, function: Any) -> list[int]:
+        """Addresses of blocks that no later operation of this pass needs; never leaves'.
+
+        Args:
+            function: The function whose backward has just run.
+        """
+        position = self._position.get(id(function))
+        return [] if position is None else self._retired[position]
+
+    def accumulated(self, function: Any) -> dict[int, int]:
+        """Blocks of the gradients that the backward of ``function`` will add to."""
+        found: dict[int, int] = {}
+        table = self._table()
+        if table is not None:
+            for node in function.inputs:
+                self._add_gradients(table, node, found)
+        return found
+
+    def _add_gradients(self, table: Any, node: Any, found: dict[int, int]) -> None:
+        for gradient in table.grads.get(node, ()):
+            if gradient is not None and isinstance(gradient.raw_array, numpy.ndarray):
+                add_block(gradient.raw_array, self._minimum_bytes, found)
+        if node.creator_node is None and node not in table.grads:
+            # The table takes a leaf's gradient from its variable when it first asks for it.
+            variable = node.get_variable_or_none()
+            if variable is not None and isinstance(variable._grad, numpy.ndarray):
+                add_block(variable._grad, self._minimum_bytes, found)
+
+    def upcoming(self, function: Any, window_bytes: int) -> tuple[list[int], int]:
+        """What to fetch while the backward of ``function`` runs.
+
+        Args:
+            function: The function whose backward is about to run.
+            window_bytes: How many bytes ahead of it to look at most.
+
+        Returns:
+            Addresses, those needed first in front, and the position after the last operation
+            that they are for, to be given to ``fetched``.
+        """
+        position = self._position.get(id(function))
+        if position is None:
+            return [], 0
+        start = max(position + 1, self._horizon)
+        limit = self._bytes_before[position] + window_bytes
+        wanted = self.accumulated(function)
+        self._add_waiting_gradients(position + 1, wanted)
+        end = start
+        while end < len(self._blocks) and self._bytes_before[end] <= limit:
+            wanted.update(dict.fromkeys(self._blocks[end], 0))
+            end += 1
+        return list(wanted), end
+
+    def _add_waiting_gradients(self, position: int, found: dict[int, int]) -> None:
+        """Gradients that a branch left for the operation at ``position`` some time ago."""
+        table = self._table()
+        function = self._functions[position]() if position < len(self._functions) else None
+        if table is not None and function is not None:
+            for ref in function.outputs:
+                node = ref()
+                if node is not None:
+                    self._add_gradients(table, node, found)
+
+    def fetched(self, end: int) -> None:
+        """Remember that everything before the position ``end`` is there or coming."""
+        self._horizon = max(self._horizon, end)
