@@ -154,29 +154,34 @@ def _walk(values: Iterable[Any], minimum_bytes: int, found: dict[int, int], seen
                 walker(value, minimum_bytes, found, seen)
 
 
-def add_blocks(values: Iterable[Any], minimum_bytes: int, found: dict[int, int]) -> None:
-    """Note the memory behind all arrays in some values.
-
-    Looks into tuples, lists, sets, dictionaries, variables and attributes of objects, however
-    deeply nested; not into the nodes of a graph.
+def add_blocks(arrays: Iterable[Any], minimum_bytes: int, found: dict[int, int]) -> None:
+    """Note the memory behind some arrays.
 
     Args:
-        values: Arrays, None, and anything that functions keep.
+        arrays: NumPy arrays; anything else, such as None, is passed over.
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
 
     Example:
         >>> found = {}
         >>> a = numpy.zeros(65536, numpy.uint8)
-        >>> add_blocks([None, {"indexes": (a, a[1:])}], 65536, found)
+        >>> add_blocks([None, a, a[1:]], 65536, found)
         >>> list(found) == [a.ctypes.data]
         True
     """
-    _walk(values, minimum_bytes, found, set())
+    for array in arrays:
+        if isinstance(array, numpy.ndarray):
+            if array.base is not None:
+                add_block(array, minimum_bytes, found)
+            elif array.nbytes >= minimum_bytes:
+                found[pointer(array)] = array.nbytes
 
 
 def add_attributes(function: Any, minimum_bytes: int, found: dict[int, int]) -> None:
     """Note the memory behind all arrays that a function node keeps as attributes.
+
+    Looks into tuples, lists, sets, dictionaries, variables and attributes of objects, however
+    deeply nested; not into the nodes of a graph.
 
     Args:
         function: A chainer.FunctionNode, or an adapter of an old-style chainer.Function.
@@ -199,14 +204,8 @@ def add_backward_blocks(function: Any, minimum_bytes: int, found: dict[int, int]
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
     """
-    for index in function._input_indexes_to_retain or ():
-        _add_node(function.inputs[index], minimum_bytes, found)
+    nodes = [function.inputs[index] for index in function._input_indexes_to_retain or ()]
     # get_retained_outputs() prefers a living node's data: a user may have set another array.
-    for index in function._output_indexes_to_retain or ():
-        _add_node(function.outputs[index](), minimum_bytes, found)
+    nodes += [function.outputs[index]() for index in function._output_indexes_to_retain or ()]
+    add_blocks([node.data for node in nodes if node is not None], minimum_bytes, found)
     add_attributes(function, minimum_bytes, found)
-
-
-def _add_node(node: Any, minimum_bytes: int, found: dict[int, int]) -> None:
-    if node is not None and isinstance(node.data, numpy.ndarray):
-        add_block(node.data, minimum_bytes, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import chainer
 
@@ -21,17 +21,13 @@ _CALLERS: frozenset[CodeType] = BACKWARD_CODES | {chainer.FunctionNode.apply.__c
 _WINDOW_SHARE = 0.25
 
 
-class _OpenOp(NamedTuple):
-    function_id: int
-    frame_id: int
-    code: CodeType | None
-    depth: int
-    ahead: Lookahead | None
+# Identity of the function, identity and code of Chainer's frame that runs it, how many ops were
+# open before, and the backward pass it belongs to.
+_OpenOp = tuple[int, int, CodeType | None, int, Lookahead | None]
 
 
-def _calling_frame() -> FrameType | None:
-    """The frame of Chainer's that calls the hook; another hook may have been put in between."""
-    frame: FrameType | None = sys._getframe(2)
+def _caller(frame: FrameType | None) -> FrameType | None:
+    """The frame of Chainer's at or above ``frame``: another hook may have been put in between."""
     while frame is not None and frame.f_code not in _CALLERS:
         frame = frame.f_back
     return frame
@@ -89,7 +85,7 @@ class OpHook(chainer.FunctionHook):
 
     def forward_preprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
         """Open the op of a forward operation (called by Chainer)."""
-        frame = _calling_frame()
+        frame = _caller(sys._getframe(1))
         if self._open:
             self._close_dead_ops(frame)
         if self._backward_was_last and not self._open and not _is_inside_backward(frame):
@@ -111,17 +107,20 @@ class OpHook(chainer.FunctionHook):
         out_grad: tuple[numpy.ndarray | None, ...],
     ) -> None:
         """Open the op of a backward operation and fetch ahead (called by Chainer)."""
-        frame = _calling_frame()
+        frame = _caller(sys._getframe(1))
         if self._open:
             self._close_dead_ops(frame)
         self._backward_was_last = True
         ahead = self._pass_of(frame, function)
         found: dict[int, int] = {}
+        known = None if ahead is None else ahead.blocks_of(function)
+        if known is None:
+            add_backward_blocks(function, self._minimum_bytes, found)
+        else:
+            found.update(dict.fromkeys(known, 0))
         add_blocks(out_grad, self._minimum_bytes, found)
-        add_backward_blocks(function, self._minimum_bytes, found)
-        if type(function).backward_accumulate is not chainer.FunctionNode.backward_accumulate:
-            # Only such a function adds to gradients itself; for others Chainer does, by an op.
-            found.update(ahead.accumulated(function) if ahead is not None else {})
+        if ahead is not None and _accumulates(function):
+            found.update(ahead.accumulated(function))
         self._begin(function, frame, f"{function.label} backward", found, ahead)
         if ahead is not None:
             wanted, end = ahead.upcoming(function, self._window_bytes)
@@ -145,37 +144,37 @@ class OpHook(chainer.FunctionHook):
         found: dict[int, int],
         ahead: Lookahead | None,
     ) -> None:
-        depth = self._engine.op_depth()
+        depth = self._open[-1][3] + 1 if self._open else self._engine.op_depth()
         self._engine.begin_op(name, list(found))
         code = None if frame is None else frame.f_code
-        self._open.append(_OpenOp(id(function), id(frame), code, depth, ahead))
+        self._open.append((id(function), id(frame), code, depth, ahead))
 
     def _end(self, function: Any) -> None:
         for index in range(len(self._open) - 1, -1, -1):
-            op = self._open[index]
-            if op.function_id == id(function):
+            function_id, _, _, depth, ahead = self._open[index]
+            if function_id == id(function):
                 if index + 1 < len(self._open):
                     # Operations inside this one failed, and it went on.
-                    self._engine.abort_ops(self._open[index + 1].depth)
+                    self._engine.abort_ops(depth + 1)
                 del self._open[index:]
-                if op.ahead is None or chainer.config.enable_backprop:
+                if ahead is None or chainer.config.enable_backprop:
                     # Under double backprop the graph goes on to be used.
                     self._engine.end_op()
                 else:
-                    self._engine.end_op(op.ahead.retired_by(function))
+                    self._engine.end_op(ahead.retired_by(function))
                 return
 
     def _close_dead_ops(self, frame: FrameType | None) -> None:
         """Close the ops whose frames are gone: an exception left them without a postprocess."""
-        alive = None if frame is None else frame.f_back
+        above = None if frame is None else frame.f_back
         while self._open:
-            innermost = self._open[-1]
-            caller = alive
+            _, frame_id, code, depth, _ = self._open[-1]
+            caller = above
             while caller is not None:
-                if id(caller) == innermost.frame_id and caller.f_code is innermost.code:
+                if id(caller) == frame_id and caller.f_code is code:
                     return
                 caller = caller.f_back
-            self._engine.abort_ops(innermost.depth)
+            self._engine.abort_ops(depth)
             self._open.pop()
 
     def _pass_of(self, frame: FrameType | None, function: Any) -> Lookahead | None:
@@ -186,6 +185,12 @@ class OpHook(chainer.FunctionHook):
         if not self._passes or not self._passes[-1].is_of(frame):
             self._passes.append(Lookahead(frame, function, self._engine))
         return self._passes[-1]
+
+
+def _accumulates(function: Any) -> bool:
+    """Whether a function adds to gradients itself; for others Chainer does, by an op."""
+    default = chainer.FunctionNode.backward_accumulate
+    return type(function).backward_accumulate is not default
 
 
 def _is_inside_backward(frame: FrameType | None) -> bool:

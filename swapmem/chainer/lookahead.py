@@ -13,10 +13,9 @@ import weakref
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import numpy
 from chainer import _backprop, function_node
 
-from swapmem.chainer.arrays import add_backward_blocks, add_block
+from swapmem.chainer.arrays import add_backward_blocks, add_blocks
 
 if TYPE_CHECKING:
     from swapmem._core import Engine
@@ -103,9 +102,8 @@ class Lookahead:
 
     def _needs(self, function: Any, leaves: set[int]) -> dict[int, int]:
         found: dict[int, int] = {}
-        for node in function.inputs:
-            if node.creator_node is None and isinstance(node.data, numpy.ndarray):
-                add_block(node.data, self._minimum_bytes, found)
+        roots = [node.data for node in function.inputs if node.creator_node is None]
+        add_blocks(roots, self._minimum_bytes, found)
         leaves.update(found)
         found.clear()
         add_backward_blocks(function, self._minimum_bytes, found)
@@ -118,6 +116,15 @@ class Lookahead:
     def is_over(self) -> bool:
         """Whether the loop of this pass has returned."""
         return self._table() is None
+
+    def blocks_of(self, function: Any) -> list[int] | None:
+        """Addresses of the blocks that the backward of ``function`` needs, without gradients.
+
+        Returns:
+            A list that is not to be changed; None for a function that this pass did not foresee.
+        """
+        position = self._position.get(id(function))
+        return None if position is None else self._blocks[position]
 
     def retired_by(self, function: Any) -> list[int]:
         """Addresses of blocks that no later operation of this pass needs; never leaves'.
@@ -138,14 +145,15 @@ class Lookahead:
         return found
 
     def _add_gradients(self, table: Any, node: Any, found: dict[int, int]) -> None:
-        for gradient in table.grads.get(node, ()):
-            if gradient is not None and isinstance(gradient.raw_array, numpy.ndarray):
-                add_block(gradient.raw_array, self._minimum_bytes, found)
-        if node.creator_node is None and node not in table.grads:
+        gradients = table.grads.get(node)
+        if gradients:
+            arrays = [gradient.raw_array for gradient in gradients if gradient is not None]
+            add_blocks(arrays, self._minimum_bytes, found)
+        elif gradients is None and node.creator_node is None:
             # The table takes a leaf's gradient from its variable when it first asks for it.
             variable = node.get_variable_or_none()
-            if variable is not None and isinstance(variable._grad, numpy.ndarray):
-                add_block(variable._grad, self._minimum_bytes, found)
+            if variable is not None:
+                add_blocks([variable._grad], self._minimum_bytes, found)
 
     def upcoming(self, function: Any, window_bytes: int) -> tuple[list[int], int]:
         """What to fetch while the backward of ``function`` runs.
