@@ -149,7 +149,7 @@ def _manager(args: Namespace) -> Iterator[swapmem.Manager | None]:
         manager = swapmem.Manager(
             device="host", device_memory=args.device_memory, spill_dir=args.spill_dir
         )
-    except ValueError as error:
+    except (ValueError, OSError, swapmem.Error) as error:
         raise InputError(f"--device-memory or --spill-dir: {error}") from error
     with manager as memory:
         yield memory

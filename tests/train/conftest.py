@@ -19,7 +19,9 @@ SIDE = 12
 
 
 class Tiny(chainer.Chain):
-    """Dropout, batch normalization and every argument of the real networks, in 100 weights."""
+    """Dropout, batch normalization and every argument of the real networks, in 150 weights."""
+
+    width = 4
 
     def __init__(self, insize: int = 8, classes: int = 3):
         if insize < 4:
@@ -29,9 +31,10 @@ class Tiny(chainer.Chain):
         super().__init__()
         self.insize = insize
         with self.init_scope():
-            self.conv = L.Convolution2D(3, 4, 3, pad=1)
-            self.norm = L.BatchNormalization(4)
-            self.classifier = L.Linear(4, classes)
+            self.conv = L.Convolution2D(3, self.width, 3, pad=1)
+            self.norm = L.BatchNormalization(self.width)
+            self.mix = L.Convolution2D(self.width, self.width, 1)
+            self.classifier = L.Linear(self.width, classes)
 
     def forward(self, x, t):
         y = self.predict(x)
@@ -40,8 +43,21 @@ class Tiny(chainer.Chain):
         return loss
 
     def predict(self, x):
-        h = F.dropout(F.relu(self.norm(self.conv(x))), 0.3)
-        return self.classifier(F.average_pooling_2d(h, h.shape[2:]))
+        h = F.relu(self.mix(F.dropout(F.relu(self.norm(self.conv(x))), 0.3)))
+        return self.classifier(F.average_pooling_2d(h, h.shape[2:], stride=1))
+
+
+class Wide(Tiny):
+    """The same with few weights and large activations."""
+
+    width = 32
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> type[Wide]:
+    """Makes the network with large activations known as ``--arch wide``."""
+    monkeypatch.setitem(ARCHITECTURES, "wide", Wide)
+    return Wide
 
 
 @pytest.fixture

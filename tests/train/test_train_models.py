@@ -45,9 +45,9 @@ def test_every_insize_gives_a_score_per_class(architecture, insize):
 def test_the_weights_are_the_same_for_every_insize(architecture):
     shapes = [
         {name: param.shape for name, param in architecture(insize, 5).namedparams()}
-        for insize in (64, 224, 1000)
+        for insize in (64, 1000)
     ]
-    assert shapes[0] == shapes[1] == shapes[2]
+    assert shapes[0] == shapes[1]
 
 
 @BOTH

@@ -104,7 +104,8 @@ class GoogLeNet(chainer.Chain):
         y2 = self.auxiliary2(h)
         h = _halved(self.inc4e(h))
         h = self.inc5b(self.inc5a(h))
-        h = F.average_pooling_2d(h, h.shape[2:])
+        # Chainer pads by the stride: left to be the whole map's, it takes four times the memory.
+        h = F.average_pooling_2d(h, h.shape[2:], stride=1)
         return self.classifier(F.dropout(h, 0.4)), y1, y2
 
 

@@ -75,7 +75,8 @@ class ResNet50(chainer.Chain):
         """
         h = F.max_pooling_2d(F.relu(self.conv1(x)), 3, stride=2)
         h = self.stage5(self.stage4(self.stage3(self.stage2(h))))
-        return self.classifier(F.average_pooling_2d(h, h.shape[2:]))
+        # Chainer pads by the stride: left to be the whole map's, it takes four times the memory.
+        return self.classifier(F.average_pooling_2d(h, h.shape[2:], stride=1))
 
 
 class _NormalizedConvolution(chainer.Chain):

@@ -1,0 +1,91 @@
+"""``--ooc``: the same weights in less memory, and what is said about a budget that cannot be."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train import train_imagenet
+
+MIB = 1 << 20
+SCARCE = ["--ooc", "--device-memory", "24MiB", "--spill-dir", "."]
+
+
+@pytest.fixture
+def command(wide, write_list):
+    """Runs the command on a network that needs 40 MiB in training and returns its status."""
+    lists = [write_list("train", 20, (64, 64)), write_list("val", 8, (64, 64))]
+    np.save("mean.npy", np.full((3, 64, 64), 128, np.float32))
+
+    def run(*options):
+        network = ["-a", "wide", "--insize", "64", "--classes", "3", "-B", "8", "-j", "2"]
+        return train_imagenet.main([*lists, *network, *options])
+
+    return run
+
+
+def weights(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def assert_identical(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+
+
+def test_the_weights_are_the_same_in_less_memory(command, capsys):
+    assert command("--out", "stock", "-i", "3") == 0
+    assert command("--out", "ample", "-i", "3", "--ooc", "--device-memory", "1GiB") == 0
+    capsys.readouterr()
+    assert command("--out", "scarce", "-i", "3", *SCARCE) == 0
+    assert "budget of 24.0 MiB" in capsys.readouterr().out
+
+    stock, ample, scarce = (weights(f"{o}/model_iter_3") for o in ("stock", "ample", "scarce"))
+    assert_identical(ample, scarce)
+    for name, array in stock.items():
+        # Where an array begins may change the last bit of a sum.
+        np.testing.assert_allclose(ample[name], array, rtol=1e-4, atol=1e-6, err_msg=name)
+
+    ample, scarce = (
+        json.loads(Path(o, "swap_report.json").read_text()) for o in ("ample", "scarce")
+    )
+    assert ample["peak_live_bytes"] > 30 * MIB
+    assert ample["swap_out_bytes"] == 0
+    assert scarce["peak_charged_bytes"] <= 24 * MIB < scarce["swap_out_bytes"]
+
+
+def test_an_interrupted_run_goes_on_out_of_core_as_if_nothing_had_been(command):
+    assert command("--out", "whole", "-i", "4", *SCARCE) == 0
+    assert command("--out", "part", "-i", "2", *SCARCE) == 0
+    assert command("--out", "part", "-i", "4", "--autoload", *SCARCE) == 0
+    assert_identical(weights("whole/model_iter_4"), weights("part/model_iter_4"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device-memory", "2furlongs"], "not a size: '2furlongs'"),
+        (["--device-memory", "0"], "a budget of 0 bytes holds no block"),
+        (["--spill-dir", "absent"], "absent: cannot make a file: No such file"),
+    ],
+)
+def test_a_budget_or_directory_that_cannot_be_is_refused(command, capsys, options, message):
+    assert command("--ooc", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("train_imagenet.py: error: --device-memory or --spill-dir: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert "result" not in os.listdir()
+
+
+def test_a_budget_too_small_for_the_network_fails_with_what_would_do(command, capsys):
+    assert command("--ooc", "--device-memory", "2MiB") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("train_imagenet.py: failed: out of device memory")
+    assert "budget 2097152 bytes" in error
+    assert "at least" in error
+    assert error.count("\n") == 1
