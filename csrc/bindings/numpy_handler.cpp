@@ -18,6 +18,7 @@ namespace {
 struct Handler {
   PyDataMem_Handler numpy;  // first: the capsule points here
   std::shared_ptr<Runtime> runtime;
+  Span region;                  // of the engine: tells blocks from ordinary memory
   PyDataMemAllocator ordinary;  // NumPy's own, for small arrays and in forked children
 };
 
@@ -25,7 +26,7 @@ Handler& self(void* context) { return *static_cast<Handler*>(context); }
 
 void* allocate_block(Handler& handler, std::size_t bytes, bool* zeroed) {
   try {
-    return reinterpret_cast<void*>(handler.runtime->engine().allocate(bytes, zeroed));
+    return reinterpret_cast<void*>(handler.runtime->engine().allocate_quick(bytes, zeroed));
   } catch (...) {
     handler.runtime->keep_failure(std::current_exception());
     return nullptr;
@@ -55,9 +56,9 @@ void* numpy_calloc(void* context, std::size_t count, std::size_t element_bytes) 
 
 void numpy_free(void* context, void* pointer, std::size_t bytes) {
   Handler& handler = self(context);
-  Engine& engine = handler.runtime->engine();
-  if (engine.owns(reinterpret_cast<Address>(pointer))) {
-    engine.free(reinterpret_cast<Address>(pointer));
+  const Address address = reinterpret_cast<Address>(pointer);
+  if (handler.region.contains(address)) {
+    handler.runtime->engine().free_quick(address, bytes);
   } else {
     handler.ordinary.free(handler.ordinary.ctx, pointer, bytes);
   }
@@ -70,7 +71,7 @@ void* numpy_realloc(void* context, void* pointer, std::size_t bytes) {
   Engine& engine = handler.runtime->engine();
   const Address address = reinterpret_cast<Address>(pointer);
   if (pointer == nullptr) return numpy_malloc(context, bytes);
-  if (!engine.owns(address)) {
+  if (!handler.region.contains(address)) {
     return handler.ordinary.realloc(handler.ordinary.ctx, pointer, bytes);
   }
   void* moved = numpy_malloc(context, bytes);
@@ -97,6 +98,7 @@ py::capsule make_numpy_handler(std::shared_ptr<Runtime> runtime) {
       PyCapsule_GetPointer(PyDataMem_DefaultHandler, "mem_handler"));
   if (ordinary == nullptr) throw py::error_already_set();
   auto handler = std::make_unique<Handler>();
+  handler->region = runtime->engine().device().region();
   handler->runtime = std::move(runtime);
   handler->ordinary = ordinary->allocator;
   std::strncpy(handler->numpy.name, "swapmem", sizeof handler->numpy.name - 1);

@@ -28,6 +28,7 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
       serial_(next_serial()),
       budget_(options.budget_bytes),
       frames_(*device_, budget_),
+      magazine_(region_),
       trace_(options.trace_events) {
   if (options.budget_bytes < min_block_bytes) {
     throw OutOfMemory("a budget of " + std::to_string(options.budget_bytes) +
@@ -64,10 +65,34 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   } else {
     ops.open.back().held.emplace_back(block, block->id);
     hold(*block);
-    for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_);
+    for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_.load());
   }
   record(EventKind::allocate, block, bytes, op);
   return block->address;
+}
+
+Address Engine::allocate_quick(std::size_t bytes, bool* zeroed) {
+  if (held_bytes_.load(std::memory_order_relaxed) == 0) {
+    if (const Address address = magazine_.take(bytes)) {
+      if (zeroed != nullptr) *zeroed = false;
+      return address;
+    }
+  }
+  return allocate(bytes, zeroed);
+}
+
+void Engine::free_quick(Address address, std::size_t bytes) {
+  if (held_bytes_.load(std::memory_order_relaxed) != 0 ||
+      !never_swapped_.load(std::memory_order_relaxed) || !magazine_.put(address, bytes)) {
+    free(address);
+  }
+}
+
+void Engine::drain_magazine() {
+  magazine_.drain([this](Address address) {
+    Slot copy;  // none: nothing that was swapped comes here
+    free_locked(live_block(address), copy);
+  });
 }
 
 void Engine::free(Address address) {
@@ -76,25 +101,30 @@ void Engine::free(Address address) {
     Lock lock(mutex_);
     Block& block = live_block(address);
     if (block.address != address) throw InvalidBlock("free of an address inside a block");
-    ++totals_.frees;
-    record(EventKind::free, &block, block.bytes, block.op);
-    live_bytes_ -= block.capacity_bytes;
-    if (block.holds > 0) held_bytes_ -= block.capacity_bytes;
-    block.holds = block.pins = 0;
-    if (block.listed) policy_->remove(block);
-    block.id = 0;
-    block.freed = true;
-    if (block.state == State::cleaning) {
-      block.job->cancelled = true;
-      forget_eviction(block);
-    } else if (!block.busy && block.state != State::evicting && block.state != State::filling) {
-      copy = block.copy;
-      block.copy = {};
-      finish_free(block);
-    }
-    changed();
+    free_locked(block, copy);
   }
   if (copy) store_->release(copy);
+}
+
+// `copy` is what the caller has to give back to the store.
+void Engine::free_locked(Block& block, Slot& copy) {
+  ++totals_.frees;
+  record(EventKind::free, &block, block.bytes, block.op);
+  live_bytes_ -= block.capacity_bytes;
+  if (block.holds > 0) held_bytes_ -= block.capacity_bytes;
+  block.holds = block.pins = 0;
+  if (block.listed) policy_->remove(block);
+  block.id = 0;
+  block.freed = true;
+  if (block.state == State::cleaning) {
+    block.job->cancelled = true;
+    forget_eviction(block);
+  } else if (!block.busy && block.state != State::evicting && block.state != State::filling) {
+    copy = block.copy;
+    block.copy = {};
+    finish_free(block);
+  }
+  changed();
 }
 
 std::size_t Engine::capacity_bytes(Address address) const {

@@ -27,6 +27,8 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
   double waited_since = 0;
   Grant grant;
   while (!frames_.grant(size, grant)) {
+    drain_magazine();
+    if (frames_.grant(size, grant)) break;
     if (wait == Wait::no) return nullptr;
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
     if (waited_since == 0) waited_since = now_seconds();

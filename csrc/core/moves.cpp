@@ -19,6 +19,7 @@ std::size_t copied_bytes(const Block& block) {
 // --- out: resident -> cleaning -> clean -> evicting -> out
 
 void Engine::start_cleaning(Block& block, Priority priority, bool evict_next) {
+  never_swapped_ = false;
   transition(block, State::cleaning);
   block.error = nullptr;
   auto job = std::make_shared<Job>();

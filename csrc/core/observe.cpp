@@ -6,8 +6,9 @@
 
 namespace swapmem {
 
-Stats Engine::stats() const {
+Stats Engine::stats() {
   Lock lock(mutex_);
+  drain_magazine();
   Stats stats = totals_;
   const double now = now_seconds();
   stats.budget_bytes = budget_.limit_bytes();

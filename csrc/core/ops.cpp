@@ -92,6 +92,7 @@ std::uint32_t Engine::op_name(const std::string& op) {
 
 void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
   Lock lock(mutex_);
+  drain_magazine();  // what an op peaks at is what is alive
   const double begun = now_seconds();
   ThreadOps& ops = thread_ops();
   OpenOp open{op_name(op), begun, 0, {}};
@@ -222,6 +223,8 @@ void Engine::evict_unheld(Lock& lock) {
 
 std::size_t Engine::prefetch(std::span<const Address> addresses) {
   Lock lock(mutex_);
+  const ThreadOps& ops = thread_ops();
+  const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
   for (const Address address : addresses) {
     Block* block = find_live(address);
     if (block != nullptr && block->listed) {
@@ -235,7 +238,7 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
     Block* block = find_live(address);
     if (block == nullptr) continue;
     while (block->state == State::out && !block->freed) {
-      use(lock, *block, Wait::no, block->op);
+      use(lock, *block, Wait::no, op);
       if (block->state != State::out) break;
       Block* oldest = policy_->first();
       if (oldest == nullptr || oldest->state != State::clean || oldest->busy) {
@@ -350,6 +353,7 @@ void Engine::drain() {
 
 std::size_t Engine::trim() {
   Lock lock(mutex_);
+  drain_magazine();
   std::size_t trimmed = 0;
   while (Block* block = frames_.take_warm()) {
     lock.unlock();

@@ -45,7 +45,6 @@ std::mutex registry_mutex;  // of changes to `entries`; never taken in the handl
 int pipe_ends[2] = {-1, -1};
 struct sigaction previous;
 bool installed = false;
-std::atomic<bool> forked{false};  // true in children of the process that installed the router
 
 Engine* find(Address address) {
   for (Entry& entry : entries) {
@@ -173,8 +172,6 @@ void install() {
 }
 
 }  // namespace
-
-bool in_forked_child() { return forked.load(std::memory_order_relaxed); }
 
 void add(Engine& engine) {
   std::lock_guard lock(registry_mutex);

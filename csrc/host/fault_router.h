@@ -12,6 +12,8 @@
 // The handler stays installed once it was needed: another may have been put on top of it.
 #pragma once
 
+#include <atomic>
+
 #include "core/engine.h"
 
 namespace swapmem::fault_router {
@@ -20,6 +22,7 @@ void add(Engine& engine);     // throws DeviceError where no more engines can be
 void remove(Engine& engine);  // no thread may be touching its blocks any more
 
 // Whether this process is a child of the one that installed the router.
-bool in_forked_child();
+inline std::atomic<bool> forked{false};
+inline bool in_forked_child() { return forked.load(std::memory_order_relaxed); }
 
 }  // namespace swapmem::fault_router
