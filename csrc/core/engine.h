@@ -130,7 +130,9 @@ class Engine {
   void clean_ahead();
   void drain_magazine();
   void wait_for_change(Lock& lock);
-  [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::uint32_t op) const;
+  bool is_spared(const Block& block) const;
+  [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
+                                        std::uint32_t op) const;
 
   // moves.cpp: copies, and what follows from them
   void start_cleaning(Block& block, Priority priority, bool evict_next);

@@ -32,7 +32,13 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
     if (wait == Wait::no) return nullptr;
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
     if (waited_since == 0) waited_since = now_seconds();
-    if (!make_room(lock, size.bytes, wait)) throw_out_of_memory(size.bytes, op);
+    if (!make_room(lock, size.bytes, wait)) {
+      std::size_t used_bytes = held_bytes_;
+      for (Block* b = policy_->first(); wait == Wait::fault && b != nullptr; b = policy_->next(*b)) {
+        if (is_spared(*b)) used_bytes += b->capacity_bytes;
+      }
+      throw_out_of_memory(size.bytes, used_bytes, op);
+    }
   }
   if (waited_since != 0) {
     const double seconds = now_seconds() - waited_since;
@@ -67,15 +73,10 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
 // One step towards room for `need_bytes`: evicts a block, or sees to it that enough are on their
 // way out and waits for a change. False if nothing can be evicted and nothing is under way.
 bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
-  const bool spare = wait == Wait::fault;
   std::size_t coming = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
   for (Block* block = policy_->first(); block != nullptr && coming < need_bytes;) {
     Block* next = policy_->next(*block);
-    if (spare) {
-      const Block* ahead = block;
-      for (int i = 0; i < spared_by_faults && ahead != nullptr; ++i) ahead = policy_->next(*ahead);
-      if (ahead == nullptr) break;
-    }
+    if (wait == Wait::fault && is_spared(*block)) break;
     if (block->state == State::clean && !block->busy) {
       evict(lock, *block);
       return true;
@@ -109,16 +110,24 @@ void Engine::clean_ahead() {
   }
 }
 
-void Engine::throw_out_of_memory(std::size_t requested_bytes, std::uint32_t op) const {
-  const std::size_t needed = held_bytes_ + requested_bytes;
+bool Engine::is_spared(const Block& block) const {
+  const Block* after = &block;
+  for (int i = 0; i < spared_by_faults && after != nullptr; ++i) after = policy_->next(*after);
+  return after == nullptr;
+}
+
+// `used_bytes` is what cannot be evicted: held, or spared for the sake of a fault.
+void Engine::throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
+                                 std::uint32_t op) const {
+  const std::size_t needed_bytes = used_bytes + requested_bytes;
   const std::string& op_name = totals_.by_op[op].name;
   std::string what = "out of device memory";
   if (!op_name.empty()) what += " in " + op_name;
   what += ": " + std::to_string(requested_bytes) + " bytes asked for, " +
-          std::to_string(held_bytes_) + " bytes held by what is being computed or pinned, budget " +
+          std::to_string(used_bytes) + " bytes needed at the same time or pinned, budget " +
           std::to_string(budget_.limit_bytes()) + " bytes; device_memory of at least " +
-          std::to_string(needed) + " bytes is needed here";
-  throw OutOfMemory(what, requested_bytes, held_bytes_, budget_.limit_bytes(), needed, op_name);
+          std::to_string(needed_bytes) + " bytes is needed here";
+  throw OutOfMemory(what, requested_bytes, used_bytes, budget_.limit_bytes(), needed_bytes, op_name);
 }
 
 }  // namespace swapmem

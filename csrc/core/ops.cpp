@@ -110,13 +110,7 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
   record(EventKind::begin_op, nullptr, touched_bytes, open.name);
   try {
     if (held_bytes_ > budget_.limit_bytes()) {
-      held_bytes_ -= touched_bytes;  // reported as asked for, not as held
-      try {
-        throw_out_of_memory(touched_bytes, open.name);
-      } catch (...) {
-        held_bytes_ += touched_bytes;
-        throw;
-      }
+      throw_out_of_memory(touched_bytes, held_bytes_ - touched_bytes, open.name);
     }
     bool waits = false;
     for (const auto& [block, id] : open.held) {
@@ -316,7 +310,9 @@ void Engine::pin(Address address) {
   hold(block);
   ++block.pins;
   try {
-    if (held_bytes_ > budget_.limit_bytes()) throw_out_of_memory(0, 0);
+    if (held_bytes_ > budget_.limit_bytes()) {
+      throw_out_of_memory(block.capacity_bytes, held_bytes_ - block.capacity_bytes, 0);
+    }
     await_accessible(lock, id, block, 0);
     while (block.id == id && (block.state == State::clean || block.state == State::cleaning)) {
       if (block.busy) {
