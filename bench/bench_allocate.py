@@ -55,5 +55,6 @@ def test_a_cached_block_costs_no_more_than_stock_numpy(
             rounds=ROUNDS,
         )
     what = "allocate, write, free" if measure is written else "allocate, free"
-    limit = 1.0 if size >= MIB else 1.05
+    # Writing takes as long on any warm memory: there the bar is not to lose.
+    limit = 1.0 if size >= MIB and measure is empty else 1.05
     bars.check(Bar(f"{what} {label(size)}", "us", ours, reference, "stock NumPy", limit))

@@ -10,63 +10,60 @@ import numpy as np
 import swapmem
 from bench.harness import Bar, Bars
 
-FEW, MANY = 1_000, 100_000
+LIVE = 100_000
 ALLOCATIONS = 1_000_000
-STEP = 50_000
-# Twice as much leaves room for caches that no longer fit, and none for a search.
-LIMIT = 2.0
+STEP = 10_000
+# Room for caches that no longer fit and for a noisy machine, and none for a search.
+LIMIT = 1.5
+
+
+def mixed_sizes(memory: swapmem.Manager) -> list[int]:
+    """Sizes from one to sixteen times the smallest block."""
+    random = np.random.default_rng(0)
+    return list(random.integers(1, 17, STEP) * memory.engine.min_block_bytes)
+
+
+def microseconds(sizes: list[int]) -> float:
+    """Returns the time of one allocation with its free, 64 arrays being alive at any time."""
+    window: list[Any] = [None] * 64
+    begin = time.perf_counter()
+    for i, size in enumerate(sizes):
+        window[i % 64] = np.empty(size, np.uint8)
+    return (time.perf_counter() - begin) / len(sizes) * 1e6
+
+
+def compare_ends(bars: Bars, what: str, samples: list[float]) -> None:
+    """Sets the last quarter of some samples against the first."""
+    quarter = len(samples) // 4
+    bars.check(Bar(what, "us", samples[-quarter:], samples[:quarter], "the first quarter", LIMIT))
 
 
 def test_allocations_take_constant_time_with_many_live_blocks(benchmark: Any, bars: Bars) -> None:
     with swapmem.Manager(device="host", device_memory="12GiB") as memory:
-        size = memory.engine.min_block_bytes
+        sizes = mixed_sizes(memory)
         live: list[Any] = []
+        new: list[float] = []
+        reused: list[float] = []
 
-        def grow_to(count: int) -> None:
-            live.extend(np.empty(size, np.uint8) for _ in range(count - len(live)))
-
-        def microseconds() -> float:
+        def grow() -> None:
             begin = time.perf_counter()
-            for _ in range(2_000):
-                np.empty(size, np.uint8)
-            return (time.perf_counter() - begin) / 2_000 * 1e6
+            live.extend(np.empty(memory.engine.min_block_bytes, np.uint8) for _ in range(STEP // 5))
+            new.append((time.perf_counter() - begin) / (STEP // 5) * 1e6)
+            reused.append(microseconds(sizes))
 
-        grow_to(FEW)
-        microseconds()
-        few = [microseconds() for _ in range(9)]
-        grow_to(MANY)
-        many: list[float] = []
-        benchmark.pedantic(lambda: many.append(microseconds()), rounds=9)
+        microseconds(sizes)
+        benchmark.pedantic(grow, rounds=LIVE // (STEP // 5))
         live.clear()
-    bars.check(
-        Bar(f"one allocation beside {MANY:,} blocks", "us", many, few, f"{FEW:,} blocks", LIMIT)
-    )
+    try:
+        compare_ends(bars, f"a new block, up to {LIVE:,} live ones", new)
+    finally:
+        compare_ends(bars, f"a reused block, up to {LIVE:,} live ones", reused)
 
 
 def test_allocations_take_constant_time_for_ever(benchmark: Any, bars: Bars) -> None:
-    random = np.random.default_rng(0)
     with swapmem.Manager(device="host", device_memory="1GiB") as memory:
-        sizes = (random.integers(1, 16, STEP) * memory.engine.min_block_bytes).tolist()
-
-        def microseconds() -> float:
-            # A queue of 64 arrays of mixed sizes: blocks are split among lifetimes that overlap.
-            window: list[Any] = [None] * 64
-            begin = time.perf_counter()
-            for i, size in enumerate(sizes):
-                window[i % 64] = np.empty(size, np.uint8)
-            return (time.perf_counter() - begin) / STEP * 1e6
-
-        microseconds()
+        sizes = mixed_sizes(memory)
+        microseconds(sizes)
         samples: list[float] = []
-        benchmark.pedantic(lambda: samples.append(microseconds()), rounds=ALLOCATIONS // STEP)
-    third = len(samples) // 3
-    bars.check(
-        Bar(
-            f"the last of {ALLOCATIONS:,} allocations",
-            "us",
-            samples[-third:],
-            samples[:third],
-            "the first of them",
-            1.5,
-        )
-    )
+        benchmark.pedantic(lambda: samples.append(microseconds(sizes)), rounds=ALLOCATIONS // STEP)
+    compare_ends(bars, f"a reused block, up to {ALLOCATIONS:,} allocations", samples)

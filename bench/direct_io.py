@@ -31,6 +31,8 @@ class Setting(NamedTuple):
         return f"fio {self.engine}, {chunk}, depth {self.depth}, jobs {self.jobs}"
 
 
+# Transfers from huge pages are up to twice as fast; with this fio's buffers lie in some.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 SETTINGS = [
     *(
         Setting(engine, chunk, depth)
@@ -80,6 +82,7 @@ class Fio:
             ],
             capture_output=True,
             text=True,
+            env=os.environ | HUGE_PAGES,
         )
         if run.returncode != 0:
             return 0.0
