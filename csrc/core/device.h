@@ -51,6 +51,11 @@ class Device {
   // What user code may do. A touch that is not allowed reaches Engine::fault.
   virtual void protect(Span span, Access access) = 0;
 
+  // The span is closed and has no memory: sees to it, where the system can, that system calls which
+  // touch it wait as user code does, rather than fail. Ends with commit, or a move to the span.
+  virtual void watch(Span) {}
+  virtual bool watches() const { return false; }
+
   // Whether protect(read) stops writes. Where it does not, a copy in the store is good only until
   // the next announced touch.
   virtual bool sees_writes() const = 0;

@@ -104,8 +104,8 @@ class Engine {
   const Store& store() const { return *store_; }
 
   // Around fork: the bookkeeping is whole in the child, which has no workers and may only look.
-  void lock_for_fork() { mutex_.lock(); }
-  void unlock_after_fork() { mutex_.unlock(); }
+  void lock_for_fork();
+  void unlock_after_fork(bool in_child);
   // Makes the block writable in a child if its bytes were in memory at the fork.
   bool fault_in_child(Address address);
 

@@ -134,6 +134,7 @@ void Engine::evict(Lock& lock, Block& block) {
   try {
     device_->protect(block.span(), Access::none);
     device_->move(block.address, parked->address, block.capacity_bytes);
+    device_->watch(block.span());
   } catch (...) {
     error = std::current_exception();
   }

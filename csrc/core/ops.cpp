@@ -426,6 +426,32 @@ bool Engine::fault(Address address, int thread, bool write, std::string& why) {
   return true;
 }
 
+// A watch does not reach the child, where the memory would then read as zeros: blocks that are out
+// are closed over the fork.
+void Engine::lock_for_fork() {
+  Lock lock(mutex_);
+  if (device_->watches()) {
+    while (std::any_of(frames_.blocks().begin(), frames_.blocks().end(),
+                       [](const Block& block) { return block.state == State::evicting; })) {
+      wait_for_change(lock);
+    }
+    for (const Block& block : frames_.blocks()) {
+      if (block.state == State::out || block.state == State::filling) {
+        device_->protect(block.span(), Access::none);
+      }
+    }
+  }
+  lock.release();  // kept over the fork
+}
+
+void Engine::unlock_after_fork(bool in_child) {
+  Lock lock(mutex_, std::adopt_lock);
+  if (in_child || !device_->watches()) return;
+  for (const Block& block : frames_.blocks()) {
+    if (block.state == State::out) device_->watch(block.span());
+  }
+}
+
 bool Engine::fault_in_child(Address address) {
   const Block* block = find_live(address);
   if (block == nullptr || !accessible(block->state)) return false;

@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -17,6 +19,8 @@
 #include <thread>
 
 #include "core/errors.h"
+#include "core/size_class.h"
+#include "host/user_fault.h"
 
 namespace swapmem::fault_router {
 
@@ -60,22 +64,49 @@ void futex(std::atomic<int>& word, int operation, int value) {
   syscall(SYS_futex, &word, operation | FUTEX_PRIVATE_FLAG, value, nullptr, nullptr, 0);
 }
 
-void serve() {
-  Request* request = nullptr;
-  while (read(pipe_ends[0], &request, sizeof request) == sizeof request) {
-    std::string why;
-    bool good = false;
-    try {
-      good = request->engine->fault(request->address, request->thread, request->write, why);
-    } catch (const std::exception& error) {
-      why = error.what();
+void serve(Request& request) {
+  std::string why;
+  bool good = false;
+  try {
+    good = request.engine->fault(request.address, request.thread, request.write, why);
+  } catch (const std::exception& error) {
+    why = error.what();
+  }
+  std::strncpy(request.why, why.c_str(), sizeof request.why - 1);
+  // The request is gone the moment its thread sees the outcome; the futex call is given an address
+  // only.
+  std::atomic<int>& word = request.outcome;
+  word.store(good ? served : refused, std::memory_order_release);
+  futex(word, FUTEX_WAKE, INT_MAX);
+}
+
+void serve(const user_fault::Touch& touch) {
+  const Span page{touch.address / page_bytes * page_bytes, page_bytes};
+  Engine* engine = find(touch.address);
+  std::string why;
+  bool good = false;
+  try {
+    good = engine != nullptr && engine->fault(touch.address, touch.thread, touch.write, why);
+  } catch (const std::exception&) {
+    // The signal handler asks again, and says why.
+  }
+  if (!good) {
+    // Closed: user code gets a SIGSEGV, which tells; a system call EFAULT.
+    mprotect(reinterpret_cast<void*>(page.address), page.bytes, PROT_NONE);
+  }
+  user_fault::wake(page);
+}
+
+void serve_all() {
+  pollfd sources[2] = {{pipe_ends[0], POLLIN, 0}, {user_fault::descriptor(), POLLIN, 0}};
+  while (poll(sources, 2, -1) >= 0 || errno == EINTR) {
+    Request* request = nullptr;
+    if ((sources[0].revents & POLLIN) != 0 &&
+        read(pipe_ends[0], &request, sizeof request) == sizeof request) {
+      serve(*request);
     }
-    std::strncpy(request->why, why.c_str(), sizeof request->why - 1);
-    // The request is gone the moment its thread sees the outcome; the futex call is given an
-    // address only.
-    std::atomic<int>& word = request->outcome;
-    word.store(good ? served : refused, std::memory_order_release);
-    futex(word, FUTEX_WAKE, INT_MAX);
+    user_fault::Touch touch{};
+    if ((sources[1].revents & POLLIN) != 0 && user_fault::read(touch)) serve(touch);
   }
 }
 
@@ -144,16 +175,18 @@ void before_fork() {
   }
 }
 
-void after_fork_in_parent() {
+void after_fork(bool in_child) {
   for (Entry& entry : entries) {
-    if (Engine* engine = entry.engine.load()) engine->unlock_after_fork();
+    if (Engine* engine = entry.engine.load()) engine->unlock_after_fork(in_child);
   }
   registry_mutex.unlock();
 }
 
+void after_fork_in_parent() { after_fork(false); }
+
 void after_fork_in_child() {
   forked = true;
-  after_fork_in_parent();
+  after_fork(true);
 }
 
 void install() {
@@ -161,7 +194,7 @@ void install() {
     throw DeviceError(std::string("pipe: ") + std::strerror(errno), errno);
   }
   // Lives as long as the process: a touch may come from any thread until its very end.
-  std::thread(serve).detach();
+  std::thread(serve_all).detach();
   struct sigaction action {};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;

@@ -2,6 +2,7 @@
 //
 // A SIGSEGV at an address of a registered engine is handed to a service thread over a pipe; the
 // touching thread sleeps in the handler until the engine has served it, then repeats the touch.
+// Where userfaultfd is allowed (user_fault.h), the same thread serves its reports as well.
 // The handler takes no lock and calls only what a signal handler may. Every other SIGSEGV goes to
 // the handler that was there before (faulthandler's, for instance).
 //

@@ -9,6 +9,7 @@
 
 #include "core/errors.h"
 #include "core/size_class.h"
+#include "host/user_fault.h"
 
 namespace swapmem {
 
@@ -60,6 +61,7 @@ HostDevice::HostDevice(std::size_t most_bytes) {
 HostDevice::~HostDevice() { munmap(pointer(mapping_.address), mapping_.bytes); }
 
 void HostDevice::commit(Span span) {
+  user_fault::forget(span);
   protect(span, Access::read_write);
   // Whole huge pages of this block alone: a neighbour's page must not come along uncharged.
   const std::size_t huge = span.bytes / frame_bytes() * frame_bytes();
@@ -88,6 +90,18 @@ void HostDevice::move(Address from, Address to, std::size_t bytes) {
   move(from, to, half);
   move(from + half, to + half, bytes - half);
 }
+
+void HostDevice::finish_fill(Span staging, Span block) {
+  move(staging.address, block.address, staging.bytes);
+  user_fault::wake(block);
+}
+
+// Open, but reported before it can be seen that there is nothing.
+void HostDevice::watch(Span span) {
+  if (user_fault::watch(span)) mprotect(pointer(span.address), span.bytes, PROT_READ | PROT_WRITE);
+}
+
+bool HostDevice::watches() const { return user_fault::descriptor() >= 0; }
 
 void HostDevice::protect(Span span, Access access) {
   if (mprotect(pointer(span.address), span.bytes, protection(access)) != 0) {

@@ -23,14 +23,14 @@ class HostDevice : public Device {
   void decommit(Span span) override;
   void move(Address from, Address to, std::size_t bytes) override;
   void protect(Span span, Access access) override;
+  void watch(Span span) override;
+  bool watches() const override;
   bool sees_writes() const override { return true; }
 
   // The block stays closed until all its bytes are there: they are read to the staging block and
   // appear at the block's addresses in one step.
   Address begin_fill(Span staging, Span) override { return staging.address; }
-  void finish_fill(Span staging, Span block) override {
-    move(staging.address, block.address, staging.bytes);
-  }
+  void finish_fill(Span staging, Span block) override;
 
  private:
   Span mapping_;  // what munmap needs
