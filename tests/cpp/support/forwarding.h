@@ -1,0 +1,54 @@
+// Wrappers that forward everything, so that a test's device or store overrides only what it
+// changes.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "core/device.h"
+#include "core/store.h"
+
+namespace swapmem::test {
+
+class ForwardingDevice : public Device {
+ public:
+  explicit ForwardingDevice(std::unique_ptr<Device> inner) : inner_(std::move(inner)) {}
+
+  Span region() const override { return inner_->region(); }
+  std::size_t frame_bytes() const override { return inner_->frame_bytes(); }
+  void commit(Span span) override { inner_->commit(span); }
+  void decommit(Span span) override { inner_->decommit(span); }
+  void move(Address from, Address to, std::size_t bytes) override { inner_->move(from, to, bytes); }
+  void protect(Span span, Access access) override { inner_->protect(span, access); }
+  bool sees_writes() const override { return inner_->sees_writes(); }
+  Address begin_fill(Span staging, Span block) override {
+    return inner_->begin_fill(staging, block);
+  }
+  void finish_fill(Span staging, Span block) override { inner_->finish_fill(staging, block); }
+
+ protected:
+  const std::unique_ptr<Device> inner_;
+};
+
+class ForwardingStore : public Store {
+ public:
+  explicit ForwardingStore(std::unique_ptr<Store> inner) : inner_(std::move(inner)) {}
+
+  Slot reserve(std::size_t bytes) override { return inner_->reserve(bytes); }
+  void release(Slot slot) noexcept override { inner_->release(slot); }
+  void write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) override {
+    inner_->write(slot, offset, from, bytes);
+  }
+  void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
+    inner_->read(slot, offset, to, bytes);
+  }
+  std::size_t used_bytes() const override { return inner_->used_bytes(); }
+  std::size_t peak_bytes() const override { return inner_->peak_bytes(); }
+  std::size_t budget_bytes() const override { return inner_->budget_bytes(); }
+  std::vector<std::string> notices() const override { return inner_->notices(); }
+
+ protected:
+  const std::unique_ptr<Store> inner_;
+};
+
+}  // namespace swapmem::test

@@ -1,0 +1,38 @@
+// Every device and every store, for the contract suites and for the engine's. A new one joins by a
+// line here.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/device.h"
+#include "core/store.h"
+
+namespace swapmem::test {
+
+struct DeviceKind {
+  std::string name;
+  std::function<std::unique_ptr<Device>()> make;
+};
+
+struct StoreKind {
+  std::string name;
+  std::function<std::unique_ptr<Store>(std::size_t budget_bytes)> make;
+};
+
+struct Pair {
+  std::string name;
+  DeviceKind device;
+  StoreKind store;
+};
+
+const std::vector<DeviceKind>& devices();
+const std::vector<StoreKind>& stores();
+const std::vector<Pair>& pairs();  // every device with every store
+
+// Where tests put their files: SWAPMEM_TEST_DIR, else the current directory.
+std::string test_directory();
+
+}  // namespace swapmem::test
