@@ -142,28 +142,34 @@ void FileStore::release(Slot slot) noexcept {
   add_free(slot.offset, slot.bytes);
 }
 
-void FileStore::write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) {
+// Calls that are interrupted or fall short are continued, from a page on: O_DIRECT takes no less.
+template <typename Call>
+void FileStore::transfer(const char* what, std::size_t bytes, Call call) {
   for (std::size_t done = 0; done < bytes;) {
-    const ssize_t n = calls_.pwrite(file_, static_cast<const char*>(from) + done, bytes - done,
-                                    static_cast<off_t>(slot.offset + offset + done));
-    if (n > 0) {
-      done += static_cast<std::size_t>(n);
-    } else if (n == 0 || errno != EINTR) {
-      fail("write of " + std::to_string(bytes) + " bytes", n == 0 ? EIO : errno);
+    const ssize_t n = call(done);
+    const int code = n < 0 ? errno : 0;
+    if (code == EINTR) continue;
+    if (code != 0) fail(std::string(what) + " of " + std::to_string(bytes) + " bytes", code);
+    const std::size_t moved = static_cast<std::size_t>(n);
+    if (done + moved < bytes && moved < page_bytes) {
+      fail(std::string(what) + " of " + std::to_string(bytes) + " bytes fell short", EIO);
     }
+    done += done + moved < bytes ? moved / page_bytes * page_bytes : moved;
   }
 }
 
+void FileStore::write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) {
+  transfer("write", bytes, [&](std::size_t done) {
+    return calls_.pwrite(file_, static_cast<const char*>(from) + done, bytes - done,
+                         static_cast<off_t>(slot.offset + offset + done));
+  });
+}
+
 void FileStore::read(Slot slot, std::size_t offset, void* to, std::size_t bytes) {
-  for (std::size_t done = 0; done < bytes;) {
-    const ssize_t n = calls_.pread(file_, static_cast<char*>(to) + done, bytes - done,
-                                   static_cast<off_t>(slot.offset + offset + done));
-    if (n > 0) {
-      done += static_cast<std::size_t>(n);
-    } else if (n == 0 || errno != EINTR) {
-      fail("read of " + std::to_string(bytes) + " bytes", n == 0 ? EIO : errno);
-    }
-  }
+  transfer("read", bytes, [&](std::size_t done) {
+    return calls_.pread(file_, static_cast<char*>(to) + done, bytes - done,
+                        static_cast<off_t>(slot.offset + offset + done));
+  });
 }
 
 std::size_t FileStore::used_bytes() const {

@@ -46,6 +46,8 @@ class FileStore : public Store {
 
  private:
   void grow(std::size_t bytes);
+  template <typename Call>
+  void transfer(const char* what, std::size_t bytes, Call call);
   void add_free(std::uint64_t offset, std::uint64_t bytes);
   void remove_free(std::map<std::uint64_t, std::uint64_t>::iterator extent);
   [[noreturn]] void fail(const std::string& what, int code) const;
