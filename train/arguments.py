@@ -111,7 +111,10 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not number > 0:
         raise argparse.ArgumentTypeError(f"{text}: must be above 0")
     return number

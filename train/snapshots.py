@@ -196,7 +196,7 @@ def _require_model(path: Path, arrays: _Arrays, prefix: str, model: chainer.Chai
         raise InputError(f"{path}: not a {kind}: it lacks {missing[0]!r}")
     if surplus := sorted(found - expected.keys()):
         raise InputError(f"{path}: not a {kind}: no part of it is called {surplus[0]!r}")
-    for name, array in expected.items():
+    for name, array in sorted(expected.items()):
         saved = arrays[prefix + name]
         if saved.shape != np.shape(array) or saved.dtype.kind != np.asarray(array).dtype.kind:
             raise InputError(

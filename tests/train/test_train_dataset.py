@@ -9,8 +9,8 @@ from train.errors import InputError
 from train.imagelist import read_list
 
 
-def save(pixels, name, mode=None):
-    Image.fromarray(pixels, mode).save(name)
+def save(pixels, name):
+    Image.fromarray(pixels).save(name)
 
 
 @pytest.fixture

@@ -244,6 +244,8 @@ def test_a_list_without_one_good_image_is_refused(command, capsys, in_tmp):
         (["-B", "four"], "'four' is not a whole number"),
         (["--seed", "-1"], "-1: must be from 0 to 4294967295"),
         (["--lr", "0"], "0: must be above 0"),
+        (["--lr", "nan"], "nan: must be above 0"),
+        (["--lr", "fast"], "'fast' is not a number"),
         (["--spill-dir", "x"], "are for out-of-core training: add --ooc"),
         (["--device-memory", "1GiB"], "are for out-of-core training: add --ooc"),
         (["--resume", "x", "--autoload"], "give only one of them"),
@@ -288,6 +290,6 @@ def test_the_commands_run_both_ways(name, how, in_tmp):
 def test_the_real_networks_train(write_list, in_tmp, architecture, capsys):
     lists = [write_list("train", 3, (70, 66)), write_list("val", 2, (70, 66))]
     np.save("mean.npy", np.full((3, 70, 66), 128, np.float32))
-    options = ["-a", architecture, "--insize", "64", "--classes", "3", "-B", "2", "-i", "2"]
+    options = ["-a", architecture, "--insize", "64", "--classes", "3", "-B", "2", "-i", "1"]
     assert train_imagenet.main([*lists, *options]) == 0, capsys.readouterr().err
     assert np.isfinite(log()[-1]["main/loss"])

@@ -8,13 +8,14 @@ import pytest
 from chainer import serializers
 
 from train import snapshots
+from train.batches import EndlessBatches, SweepBatches
 from train.errors import InputError
 from train.files import replacing
 from train.snapshots import load_model, load_trainer, newest, save
 from train.trainer import Schedule, Until, make_trainer
 
 
-class NoData:
+class Zeros:
     """A data set of nothing but zeros."""
 
     def __len__(self):
@@ -30,8 +31,8 @@ def trainer_of(tiny, in_tmp):
         (in_tmp / out).mkdir(exist_ok=True)
         return make_trainer(
             tiny(8, classes),
-            snapshots_batches(endless=True),
-            snapshots_batches(endless=False),
+            batches_of_zeros(endless=True),
+            batches_of_zeros(endless=False),
             Schedule(
                 Until(iterations, "iteration"), (1, "iteration"), (1, "iteration"),
                 n_retains=n_retains,
@@ -43,10 +44,8 @@ def trainer_of(tiny, in_tmp):
     return make
 
 
-def snapshots_batches(endless):
-    from train.batches import EndlessBatches, SweepBatches
-
-    return EndlessBatches(NoData(), 2, seed=0) if endless else SweepBatches(NoData(), 2)
+def batches_of_zeros(endless):
+    return EndlessBatches(Zeros(), 2, seed=0) if endless else SweepBatches(Zeros(), 2)
 
 
 def written(directory):
