@@ -47,6 +47,9 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   Lock lock(mutex_);
   ThreadOps& ops = thread_ops();
   const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
+  if (size.bytes > budget_.limit_bytes() - held_bytes_) {
+    throw_out_of_memory(size.bytes, held_bytes_, op);  // before anything is evicted for it
+  }
   Block* block = obtain(lock, size, Wait::allocation, op);
   if (zeroed != nullptr) *zeroed = block->fresh;
   block->id = next_id_++;

@@ -131,35 +131,42 @@ void Engine::evict(Lock& lock, Block& block) {
   ++under_way_;
   lock.unlock();
   std::exception_ptr error;
+  bool closed = false;
   try {
     device_->protect(block.span(), Access::none);
+    closed = true;
     device_->move(block.address, parked->address, block.capacity_bytes);
-    device_->watch(block.span());
   } catch (...) {
     error = std::current_exception();
   }
-  if (error) {
-    try {
-      device_->protect(block.span(), Access::read);
-    } catch (const DeviceError&) {
-      // Still closed: the next touch asks again.
-    }
+  if (error && closed) {
+    // Part of it may have moved. The store has all of it, so all of it goes.
+    give_up(block.span());
+    give_up(parked->span());
   }
+  if (closed) device_->watch(block.span());
   lock.lock();
   --under_way_;
   leaving_bytes_ -= block.capacity_bytes;
   if (error) {
-    frames_.put_cold(*parked);
-    transition(block, State::clean);
     block.error = last_error_ = error;
     ++errors_;
+  }
+  if (!closed) {
+    frames_.put_cold(*parked);
+    transition(block, State::clean);
   } else {
     transition(block, State::out);
-    frames_.put_warm(*parked);
-    parked->sealed = true;
     resident_bytes_ -= block.capacity_bytes;
     ++totals_.clean_evictions;
     record(EventKind::evict, &block, block.capacity_bytes, block.op);
+    if (error) {
+      budget_.release(block.capacity_bytes);
+      frames_.put_cold(*parked);
+    } else {
+      frames_.put_warm(*parked);
+      parked->sealed = true;
+    }
   }
   if (block.freed) {
     const Slot copy = block.copy;
@@ -168,10 +175,18 @@ void Engine::evict(Lock& lock, Block& block) {
     lock.unlock();
     store_->release(copy);
     lock.lock();
-  } else if (error && block.holds == 0) {
+  } else if (!closed && block.holds == 0) {
     policy_->add(block);
   }
   changed();
+}
+
+// Nothing is to be left behind the span. Where even that is refused, an error is reported already.
+void Engine::give_up(Span span) {
+  try {
+    device_->decommit(span);
+  } catch (const DeviceError&) {
+  }
 }
 
 // --- in: out -> filling -> clean
@@ -223,6 +238,8 @@ void Engine::complete_filling(Block& block, Job& job) {
       device_->finish_fill(staging.span(), block.span());
     } catch (...) {
       error = std::current_exception();
+      give_up(block.span());
+      device_->watch(block.span());
     }
   }
   Slot unused;
