@@ -65,7 +65,7 @@ clean:
 	rm -rf build dist *.egg-info swapmem/_core*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # One line for each thing that a fresh machine may lack.
-$(VENV)/bin/python:
+$(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || \
 		{ echo "swapmem needs Python 3.11 or later: apt install python3 python3-venv python3-dev"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -75,8 +75,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 # The first pip that knows --build-constraint.
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.3'
+	touch $@
 
-$(VENV)/.installed-%: $(BUILD_INPUTS) | $(VENV)/bin/python
+$(VENV)/.installed-%: $(BUILD_INPUTS) | $(VENV)/.made
 	@command -v $(CXX) >/dev/null || \
 		{ echo "swapmem needs a C++20 compiler: apt install g++ (or make CXX=clang++)"; exit 1; }
 	@test -f "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
