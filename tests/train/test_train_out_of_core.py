@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +66,36 @@ def test_an_interrupted_run_goes_on_out_of_core_as_if_nothing_had_been(command):
     assert command("--out", "part", "-i", "2", *SCARCE) == 0
     assert command("--out", "part", "-i", "4", "--autoload", *SCARCE) == 0
     assert_identical(weights("whole/model_iter_4"), weights("part/model_iter_4"))
+
+
+def test_an_interrupt_ends_the_run_and_leaves_no_other_file(command, write_list, in_tmp):
+    (in_tmp / "spill").mkdir()
+    lists = [write_list("train", 2, (64, 64)), write_list("val", 1, (64, 64))]
+    options = "-a wide --insize 64 --classes 3 -B 2 -j 2 -E 100000 --ooc --device-memory 24MiB"
+    # A process of a test runner in the background would ignore the signal.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "import conftest; from train import models, train_imagenet;"
+        "models.ARCHITECTURES['wide'] = conftest.Wide; sys.exit(train_imagenet.main(sys.argv[1:]))"
+    )
+    here = Path(__file__).parent
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *lists, *options.split(), "--spill-dir", "spill"],
+        env={**os.environ, "PYTHONPATH": f"{here}:{here.parents[1]}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for _ in range(3):
+            assert process.stdout.readline(), process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate()
+    assert process.returncode == 130, error
+    assert error.startswith("train_imagenet.py: interrupted; the newest snapshot is result/snap")
+    assert error.count("\n") == 1
+    assert "swapmem report" in output
+    assert os.listdir("spill") == []
+    assert not [name for name in os.listdir("result") if name.startswith(".")]
 
 
 @pytest.mark.parametrize(
