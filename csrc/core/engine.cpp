@@ -43,12 +43,15 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
 Engine::~Engine() { queue_.reset(); }
 
 Address Engine::allocate(std::size_t bytes, bool* zeroed) {
-  const SizeClass size = size_class(bytes);
   Lock lock(mutex_);
   ThreadOps& ops = thread_ops();
   const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
+  // Before anything is evicted for it, and before a size that has no class is looked up.
+  if (bytes > budget_.limit_bytes()) throw_out_of_memory(bytes, held_bytes_, op);
+  bytes = std::max<std::size_t>(bytes, 1);
+  const SizeClass size = size_class(bytes);
   if (size.bytes > budget_.limit_bytes() - held_bytes_) {
-    throw_out_of_memory(size.bytes, held_bytes_, op);  // before anything is evicted for it
+    throw_out_of_memory(size.bytes, held_bytes_, op);
   }
   Block* block = obtain(lock, size, Wait::allocation, op);
   if (zeroed != nullptr) *zeroed = block->fresh;
@@ -91,11 +94,17 @@ void Engine::free_quick(Address address, std::size_t bytes) {
   }
 }
 
-void Engine::drain_magazine() {
-  magazine_.drain([this](Address address) {
-    Slot copy;  // none: nothing that was swapped comes here
+void Engine::drain_magazine(Lock& lock) {
+  std::vector<Slot> copies;  // of blocks that were copied ahead of need while they waited here
+  magazine_.drain([&](Address address) {
+    Slot copy;
     free_locked(live_block(address), copy);
+    if (copy) copies.push_back(copy);
   });
+  if (copies.empty()) return;
+  lock.unlock();
+  for (const Slot& copy : copies) store_->release(copy);
+  lock.lock();
 }
 
 void Engine::free(Address address) {

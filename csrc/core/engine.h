@@ -128,7 +128,7 @@ class Engine {
   Block* obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op);
   bool make_room(Lock& lock, std::size_t need_bytes, Wait wait);
   void clean_ahead();
-  void drain_magazine();
+  void drain_magazine(Lock& lock);
   void wait_for_change(Lock& lock);
   bool is_spared(const Block& block) const;
   [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
@@ -146,6 +146,7 @@ class Engine {
   void swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op);
   void complete_filling(Block& block, Job& job);
   void make_writable(Lock& lock, Block& block);
+  void set_access(Lock& lock, Block& block, Access access, Slot unused);
   void cancel_cleaning(Lock& lock, Block& block);
   void finish_free(Block& block);
 

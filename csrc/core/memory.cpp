@@ -1,5 +1,6 @@
 // Engine: room within the budget. Who waits for memory, and what is evicted for it.
 #include <algorithm>
+#include <cstdint>
 
 #include "core/clock.h"
 #include "core/engine.h"
@@ -27,7 +28,7 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
   double waited_since = 0;
   Grant grant;
   while (!frames_.grant(size, grant)) {
-    drain_magazine();
+    drain_magazine(lock);
     if (frames_.grant(size, grant)) break;
     if (wait == Wait::no) return nullptr;
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
@@ -74,9 +75,11 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
 // way out and waits for a change. False if nothing can be evicted and nothing is under way.
 bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
   std::size_t coming = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
+  bool busy = false;  // for the moment of a device call, which ends with a change
   for (Block* block = policy_->first(); block != nullptr && coming < need_bytes;) {
     Block* next = policy_->next(*block);
     if (wait == Wait::fault && is_spared(*block)) break;
+    busy = busy || block->busy;
     if (block->state == State::clean && !block->busy) {
       evict(lock, *block);
       return true;
@@ -90,7 +93,7 @@ bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
     }
     block = next;
   }
-  if (under_way_ == 0) return false;
+  if (under_way_ == 0 && !busy) return false;
   wait_for_change(lock);
   return true;
 }
@@ -119,7 +122,8 @@ bool Engine::is_spared(const Block& block) const {
 // `used_bytes` is what cannot be evicted: held, or spared for the sake of a fault.
 void Engine::throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
                                  std::uint32_t op) const {
-  const std::size_t needed_bytes = used_bytes + requested_bytes;
+  const std::size_t needed_bytes =
+      requested_bytes + std::min(used_bytes, SIZE_MAX - requested_bytes);
   const std::string& op_name = totals_.by_op[op].name;
   std::string what = "out of device memory";
   if (!op_name.empty()) what += " in " + op_name;

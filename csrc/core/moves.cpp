@@ -1,6 +1,7 @@
 // Engine: copies between the tiers, and what follows when they complete. The functions that take a
 // Lock release it around device and store calls; `prepare_*` and `complete_*` run on workers.
 #include <algorithm>
+#include <utility>
 
 #include "core/clock.h"
 #include "core/engine.h"
@@ -115,10 +116,13 @@ void Engine::complete_cleaning(Block& block, Job& job) {
       ++errors_;
     }
   }
+  if (unused) {
+    lock.unlock();
+    store_->release(unused);  // before drain may return
+    lock.lock();
+  }
   --under_way_;
   changed();
-  lock.unlock();
-  if (unused) store_->release(unused);
 }
 
 void Engine::evict(Lock& lock, Block& block) {
@@ -146,7 +150,6 @@ void Engine::evict(Lock& lock, Block& block) {
   }
   if (closed) device_->watch(block.span());
   lock.lock();
-  --under_way_;
   leaving_bytes_ -= block.capacity_bytes;
   if (error) {
     block.error = last_error_ = error;
@@ -178,6 +181,7 @@ void Engine::evict(Lock& lock, Block& block) {
   } else if (!closed && block.holds == 0) {
     policy_->add(block);
   }
+  --under_way_;
   changed();
 }
 
@@ -276,35 +280,49 @@ void Engine::complete_filling(Block& block, Job& job) {
   } else if (!error && block.holds == 0) {
     policy_->add(block);
   }
+  if (unused) {
+    lock.unlock();
+    store_->release(unused);  // before drain may return
+    lock.lock();
+  }
   --under_way_;
   changed();
-  lock.unlock();
-  if (unused) store_->release(unused);
 }
 
 // --- writes to blocks that have a copy
 
 // clean -> resident: the copy is about to be out of date.
 void Engine::make_writable(Lock& lock, Block& block) {
-  const Slot copy = block.copy;
+  Slot copy;
   if (block.state == State::clean) {
-    block.copy = {};
+    copy = std::exchange(block.copy, {});
     transition(block, State::resident);
   }
+  set_access(lock, block, Access::read_write, copy);
+}
+
+// Releases `unused` on the way.
+void Engine::set_access(Lock& lock, Block& block, Access access, Slot unused) {
   block.busy = true;
   lock.unlock();
   std::exception_ptr error;
   try {
-    device_->protect(block.span(), Access::read_write);
+    device_->protect(block.span(), access);
   } catch (...) {
     error = std::current_exception();
   }
-  if (copy) store_->release(copy);
+  if (unused) store_->release(unused);
   lock.lock();
   block.busy = false;
   if (block.freed && block.job == nullptr) {
+    unused = std::exchange(block.copy, {});
     finish_free(block);
     block.sealed = true;
+    if (unused) {
+      lock.unlock();
+      store_->release(unused);
+      lock.lock();
+    }
   }
   changed();
   if (error) std::rethrow_exception(error);
@@ -318,6 +336,7 @@ void Engine::cancel_cleaning(Lock& lock, Block& block) {
   forget_eviction(block);
   while (job->preparing) wait_for_change(lock);
   if (block.id != id || block.busy) return;
+  if (block.job != nullptr && block.job != job) return;  // another copy by now: ask again
   make_writable(lock, block);
 }
 

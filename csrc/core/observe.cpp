@@ -8,7 +8,7 @@ namespace swapmem {
 
 Stats Engine::stats() {
   Lock lock(mutex_);
-  drain_magazine();
+  drain_magazine(lock);
   Stats stats = totals_;
   const double now = now_seconds();
   stats.budget_bytes = budget_.limit_bytes();

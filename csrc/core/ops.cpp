@@ -92,7 +92,7 @@ std::uint32_t Engine::op_name(const std::string& op) {
 
 void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
   Lock lock(mutex_);
-  drain_magazine();  // what an op peaks at is what is alive
+  drain_magazine(lock);  // what an op peaks at is what is alive
   const double begun = now_seconds();
   ThreadOps& ops = thread_ops();
   OpenOp open{op_name(op), begun, 0, {}};
@@ -138,7 +138,12 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
   OpenOp open = std::move(ops.open.back());
   ops.open.pop_back();
   for (const Address address : retire) {
-    if (Block* block = find_live(address)) block->retired = true;
+    Block* block = find_live(address);
+    if (block == nullptr) continue;
+    block->retired = true;
+    if (!block->listed) continue;  // until it is held no more
+    policy_->remove(*block);
+    policy_->add(*block);
   }
   for (const auto& item : open.held) {
     auto& [block, id] = item;
@@ -207,7 +212,7 @@ void Engine::evict_unheld(Lock& lock) {
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
     if (clean != nullptr) {
       evict(lock, *clean);
-    } else if (policy_->first() != nullptr && under_way_ > 0) {
+    } else if ((policy_->first() != nullptr || leaving_bytes_ > 0) && under_way_ > 0) {
       wait_for_change(lock);
     } else {
       return;
@@ -219,8 +224,9 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
   Lock lock(mutex_);
   const ThreadOps& ops = thread_ops();
   const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
-  for (const Address address : addresses) {
-    Block* block = find_live(address);
+  // What is needed first becomes the newest.
+  for (auto address = addresses.rbegin(); address != addresses.rend(); ++address) {
+    Block* block = find_live(*address);
     if (block != nullptr && block->listed) {
       policy_->remove(*block);
       block->retired = false;
@@ -235,7 +241,9 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
       use(lock, *block, Wait::no, op);
       if (block->state != State::out) break;
       Block* oldest = policy_->first();
-      if (oldest == nullptr || oldest->state != State::clean || oldest->busy) {
+      const auto is_oldest = [&](Address wanted) { return find_live(wanted) == oldest; };
+      if (oldest == nullptr || oldest->state != State::clean || oldest->busy ||
+          std::any_of(addresses.begin(), addresses.end(), is_oldest)) {
         clean_ahead();
         return coming;
       }
@@ -314,15 +322,15 @@ void Engine::pin(Address address) {
       throw_out_of_memory(block.capacity_bytes, held_bytes_ - block.capacity_bytes, 0);
     }
     await_accessible(lock, id, block, 0);
-    while (block.id == id && (block.state == State::clean || block.state == State::cleaning)) {
+    while (block.id == id) {
       if (block.busy) {
         wait_for_change(lock);
-      } else if (block.state == State::clean) {
-        make_writable(lock, block);
-      } else if (!block.job->cancelled) {
+      } else if (block.state == State::cleaning) {
         cancel_cleaning(lock, block);
+        if (!block.busy) break;
       } else {
-        break;  // writable already; the copy that is under way will not count
+        make_writable(lock, block);  // also if it is resident: an earlier attempt may have failed
+        break;
       }
     }
   } catch (...) {
@@ -349,7 +357,7 @@ void Engine::drain() {
 
 std::size_t Engine::trim() {
   Lock lock(mutex_);
-  drain_magazine();
+  drain_magazine(lock);
   std::size_t trimmed = 0;
   while (Block* block = frames_.take_warm()) {
     lock.unlock();
@@ -386,6 +394,7 @@ bool Engine::fault(Address address, int thread, bool write, std::string& why) {
   }
   bool swapped = false;
   bool tried = false;
+  std::size_t recorded = 0;  // its place in faults_
   try {
     while (block->id == id) {
       if (accessible(block->state)) {
@@ -398,10 +407,21 @@ bool Engine::fault(Address address, int thread, bool write, std::string& why) {
           make_writable(lock, *block);
         } else if (write && !block->job->cancelled) {
           cancel_cleaning(lock, *block);
+        } else if (!write && !block->busy && block->state == State::clean) {
+          set_access(lock, *block, Access::read, {});  // closed over a fork, for instance
         }
         break;
       }
-      swapped = true;
+      if (!swapped) {
+        // Before the bytes are there: whoever has touched them may already ask for it.
+        recorded = faults_.size();
+        if (recorded < most_fault_records) {
+          faults_.push_back({begun, 0, id, block->bytes, op, address});
+        }
+        ++totals_.faults;
+        ++totals_.by_op[op].faults;
+        swapped = true;
+      }
       if (block->state == State::out) {
         if (block->error && tried) std::rethrow_exception(block->error);
         tried = true;
@@ -417,10 +437,11 @@ bool Engine::fault(Address address, int thread, bool write, std::string& why) {
   }
   if (swapped) {
     const double seconds = now_seconds() - begun;
-    ++totals_.faults;
-    ++totals_.by_op[op].faults;
     totals_.fault_seconds += seconds;
-    if (faults_.size() < most_fault_records) faults_.push_back({now_seconds(), seconds, id, block->bytes, op, address});
+    if (recorded < most_fault_records) {
+      faults_[recorded].time_seconds = begun + seconds;
+      faults_[recorded].seconds = seconds;
+    }
     record(EventKind::fault, block, block->bytes, op, seconds);
   }
   return true;
