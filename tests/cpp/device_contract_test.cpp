@@ -187,6 +187,30 @@ TEST_EACH(device, a_block_is_filled_behind_its_closed_addresses, devices()) {
   }
 }
 
+TEST_EACH(device, a_watch_ends_with_memory, devices()) {
+  const auto device = kind.make();
+  for (const Span span : spans(*device)) {
+    const Span parked = elsewhere(*device, span);
+    const auto empty_and_watch = [&] {
+      device->commit(span);
+      fill(span.address, span.bytes, 12);
+      device->protect(span, Access::none);
+      device->move(span.address, parked.address, span.bytes);
+      device->watch(span);
+    };
+    empty_and_watch();
+    device->commit(span);
+    CHECK(all_zero(span.address, span.bytes));
+    empty_and_watch();
+    device->commit(parked);
+    device->move(parked.address, span.address, span.bytes);
+    CHECK(holds(span.address, span.bytes, 12));
+    empty_and_watch();
+    device->protect(span, Access::none);
+    CHECK(!readable(span.address));
+  }
+}
+
 TEST_EACH(device, several_threads_work_on_different_spans_at_once, devices()) {
   const auto device = kind.make();
   const std::size_t frame = device->frame_bytes();

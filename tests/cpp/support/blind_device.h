@@ -11,6 +11,8 @@ class BlindDevice : public ForwardingDevice {
   using ForwardingDevice::ForwardingDevice;
 
   bool sees_writes() const override { return false; }
+  void watch(Span) override {}
+  bool watches() const override { return false; }
   void protect(Span span, Access access) override {
     inner_->protect(span, access == Access::none ? Access::none : Access::read_write);
   }

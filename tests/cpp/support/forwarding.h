@@ -20,6 +20,8 @@ class ForwardingDevice : public Device {
   void decommit(Span span) override { inner_->decommit(span); }
   void move(Address from, Address to, std::size_t bytes) override { inner_->move(from, to, bytes); }
   void protect(Span span, Access access) override { inner_->protect(span, access); }
+  void watch(Span span) override { inner_->watch(span); }
+  bool watches() const override { return inner_->watches(); }
   bool sees_writes() const override { return inner_->sees_writes(); }
   Address begin_fill(Span staging, Span block) override {
     return inner_->begin_fill(staging, block);

@@ -1,6 +1,5 @@
 #include "support/rig.h"
 
-#include "core/policy.h"
 #include "host/fault_router.h"
 
 namespace swapmem::test {
@@ -14,14 +13,12 @@ Rig::Rig(const Pair& pair, const RigOptions& options, const Wrap& wrap)
   auto gated_store = std::make_unique<GatedStore>(std::move(store));
   device_ = gated_device.get();
   store_ = gated_store.get();
-  std::unique_ptr<Policy> policy = std::make_unique<LeastRecentlyUsed>();
-  if (options.paranoid) policy = std::make_unique<Paranoid>();
   EngineOptions engine_options;
   engine_options.budget_bytes = options.budget_bytes;
   engine_options.workers = options.workers;
   engine_options.chunk_bytes = options.chunk_bytes;
   engine_ = std::make_unique<Engine>(std::move(gated_device), std::move(gated_store),
-                                     std::move(policy), engine_options);
+                                     options.policy(), engine_options);
   if (device_->sees_writes()) fault_router::add(*engine_);
 }
 

@@ -4,6 +4,7 @@
 // sees writes, faults are served as well. `check` runs after every step.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "check.h"
 #include "core/engine.h"
+#include "core/policy.h"
 #include "core/size_class.h"
 #include "support/bytes.h"
 #include "support/gated.h"
@@ -26,7 +28,9 @@ struct RigOptions {
   std::size_t store_bytes = std::size_t{64} << 20;
   std::size_t workers = 2;
   std::size_t chunk_bytes = block_bytes;
-  bool paranoid = false;
+  std::function<std::unique_ptr<Policy>()> policy = [] {
+    return std::make_unique<LeastRecentlyUsed>();
+  };
 };
 
 class Rig {
