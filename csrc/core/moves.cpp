@@ -88,6 +88,8 @@ void Engine::complete_cleaning(Block& block, Job& job) {
     unused = job.slot;
     transition(block, State::resident);
   }
+  const bool leaving = block.evict_next;
+  forget_eviction(block);
   if (job.error && !job.cancelled) {
     ++errors_;
     ++totals_.transfer_errors;
@@ -103,8 +105,6 @@ void Engine::complete_cleaning(Block& block, Job& job) {
     lock.lock();
     block.busy = false;
   }
-  const bool leaving = block.evict_next;
-  forget_eviction(block);
   if (block.freed && !block.busy) {
     finish_free(block);
     block.sealed = true;  // cancelled before or after it was made read-only
