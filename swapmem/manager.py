@@ -257,7 +257,7 @@ def _free_bytes(directory: str) -> int:
 
 
 def _address(array: np.ndarray[Any, Any]) -> int:
-    """An address inside the block of an array; any that its memory starts with will do."""
+    """An address inside the block of an array: that of its first element."""
     if not isinstance(array, np.ndarray):
         raise InvalidBlock(f"not a NumPy array: {type(array).__name__}")
-    return int(np.lib.array_utils.byte_bounds(array)[0]) if array.size else array.ctypes.data
+    return array.ctypes.data
