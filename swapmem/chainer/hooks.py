@@ -1,4 +1,4 @@
-"""The function hook that tells a manager's engine what each Chainer operation touches."""
+"""The hook that tells a manager's engine what each Chainer operation touches."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import chainer
 
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
+from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
 
 if TYPE_CHECKING:
     import numpy
 
     from swapmem.manager import Manager
 
-_CALLERS: frozenset[CodeType] = BACKWARD_CODES | {chainer.FunctionNode.apply.__code__}
+_CALLERS: frozenset[CodeType] = BACKWARD_CODES | {
+    chainer.FunctionNode.apply.__code__,
+    UPDATE_CODE,
+}
 # How much of the budget may hold what later backward operations need.
 _WINDOW_SHARE = 0.25
+# An update works through its arrays in steps that each need few of them. Where they are large, to
+# hold them all at once, with the temporary arrays, would ask for a larger budget than training.
+_UPDATE_SHARE = 0.25
 
 
 # Identity of the function, identity and code of Chainer's frame that runs it, how many ops were
@@ -34,7 +41,7 @@ def _caller(frame: FrameType | None) -> FrameType | None:
 
 
 class OpHook(chainer.FunctionHook):
-    """Opens an engine op around every forward and backward of a Chainer function.
+    """Opens an engine op around every forward and backward of a function, and every update.
 
     An op announces the function's inputs, what it retained, its gradients and all arrays among its
     attributes. While a backward op runs, what the next ones need is fetched; when it ends, what no
@@ -55,10 +62,13 @@ class OpHook(chainer.FunctionHook):
         self.name = f"swapmem.{id(manager):x}"
         self._engine = manager.engine
         self._minimum_bytes = manager.engine.min_block_bytes
-        self._window_bytes = int(manager.stats()["budget_bytes"] * _WINDOW_SHARE)
+        budget_bytes = manager.stats()["budget_bytes"]
+        self._window_bytes = int(budget_bytes * _WINDOW_SHARE)
+        self._most_update_bytes = int(budget_bytes * _UPDATE_SHARE)
         self._base_depth = 0
         self._open: list[_OpenOp] = []
         self._passes: list[Lookahead] = []
+        self._updates = Updates()
         self._backward_was_last = False
         self._is_outermost = False
 
@@ -81,6 +91,7 @@ class OpHook(chainer.FunctionHook):
         """Close what an exception left open (called by Chainer)."""
         self._open.clear()
         self._passes.clear()
+        self._updates.unwatch_all()
         self._engine.abort_ops(self._base_depth)
 
     def forward_preprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
@@ -136,6 +147,25 @@ class OpHook(chainer.FunctionHook):
         """Close the op of a backward operation (called by Chainer)."""
         self._end(function)
 
+    def begin_update(self, rule: Any, parameter: Any) -> None:
+        """Open the op of a parameter's update (called by Chainer through the update rule)."""
+        frame = _caller(sys._getframe(1))
+        if self._open:
+            self._close_dead_ops(frame)
+        found: dict[int, int] = {}
+        add_update(rule, parameter, self._minimum_bytes, found)
+        if 0 < sum(found.values()) <= self._most_update_bytes:
+            self._begin(rule, frame, f"{type(rule).__name__} update", found, None)
+        wanted: dict[int, int] = {}
+        for next_rule, next_parameter in self._updates.following(rule, parameter):
+            add_update(next_rule, next_parameter, self._minimum_bytes, wanted)
+        if wanted:
+            self._engine.prefetch(list(wanted))
+
+    def end_update(self, rule: Any) -> None:
+        """Close the op of a parameter's update (called by Chainer through the update rule)."""
+        self._end(rule)
+
     def _begin(
         self,
         function: Any,
@@ -184,6 +214,8 @@ class OpHook(chainer.FunctionHook):
             self._passes.pop()
         if not self._passes or not self._passes[-1].is_of(frame):
             self._passes.append(Lookahead(frame, function, self._engine))
+            for parameter in self._passes[-1].leaves():
+                self._updates.watch(parameter)
         return self._passes[-1]
 
 

@@ -52,6 +52,7 @@ class Lookahead:
         self._minimum_bytes = engine.min_block_bytes
         self._position: dict[int, int] = {}
         self._functions: list[weakref.ref] = []
+        self._leaves: list[weakref.ref] = []
         self._blocks: list[list[int]] = []
         self._retired: list[list[int]] = []
         # Bytes that the operations before this one touch for the first time.
@@ -102,8 +103,9 @@ class Lookahead:
 
     def _needs(self, function: Any, leaves: set[int]) -> dict[int, int]:
         found: dict[int, int] = {}
-        roots = [node.data for node in function.inputs if node.creator_node is None]
-        add_blocks(roots, self._minimum_bytes, found)
+        roots = [node for node in function.inputs if node.creator_node is None]
+        self._leaves.extend(node._variable for node in roots)
+        add_blocks([node.data for node in roots], self._minimum_bytes, found)
         leaves.update(found)
         found.clear()
         add_backward_blocks(function, self._minimum_bytes, found)
@@ -116,6 +118,10 @@ class Lookahead:
     def is_over(self) -> bool:
         """Whether the loop of this pass has returned."""
         return self._table() is None
+
+    def leaves(self) -> list[Any]:
+        """The variables that are still alive among those that no function made."""
+        return [variable for ref in self._leaves if (variable := ref()) is not None]
 
     def blocks_of(self, function: Any) -> list[int] | None:
         """Addresses of the blocks that the backward of ``function`` needs, without gradients.

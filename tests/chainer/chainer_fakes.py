@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,16 +84,3 @@ def address(array) -> int:
     while isinstance(array.base, numpy.ndarray):
         array = array.base
     return array.__array_interface__["data"][0]
-
-
-@contextlib.contextmanager
-def no_cycles():
-    """Fail if an object is only freed by the cycle collector."""
-    import gc
-
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import types
 
+import chainer
 import numpy
 import pytest
 
 from swapmem.chainer import compat
 
-chainer = pytest.importorskip("chainer")
 F = chainer.functions
 NUMPY = tuple(int(part) for part in numpy.__version__.split(".")[:2])
 
