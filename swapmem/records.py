@@ -50,7 +50,8 @@ class BlockInfo(NamedTuple):
     """A block as it is now.
 
     Attributes:
-        id: never reused.
+        id: of the allocation. As long as nothing was ever swapped, an array that gets the block of one
+            just freed may get its id as well; after that no id is used twice.
         address: of its first byte; fixed.
         bytes: as asked for.
         state: "resident", "cleaning", "clean", "evicting", "out" or "filling".
