@@ -1,5 +1,6 @@
 """Byte counts as people write them."""
 
+import operator
 import re
 
 _UNITS = {"": 1, "b": 1}
@@ -20,15 +21,16 @@ def parse_bytes(size: int | str) -> int:
 
     Raises:
         ValueError: if it is negative, or no such string.
+        TypeError: if it is a number but no integer.
 
     Example:
         >>> parse_bytes("1.5MiB")
         1572864
     """
-    if isinstance(size, int):
+    if not isinstance(size, str):
         if size < 0:
             raise ValueError(f"a size cannot be negative: {size}")
-        return size
+        return operator.index(size)
     match = _PATTERN.fullmatch(size)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError(f"not a size: {size!r}; write bytes as a number or such as '2GiB', '8GB'")

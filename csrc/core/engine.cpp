@@ -152,7 +152,10 @@ Block* Engine::find_live(Address address) const {
 
 Block& Engine::live_block(Address address) {
   Block* block = find_live(address);
-  if (block == nullptr) throw InvalidBlock("no block at this address");
+  if (block == nullptr) {
+    throw InvalidBlock(
+        "no block at this address: small arrays, and arrays made elsewhere, are ordinary memory");
+  }
   return *block;
 }
 
