@@ -130,6 +130,7 @@ void pass_on(int signal, siginfo_t* info, void* context) {
     struct sigaction fallback {};
     fallback.sa_handler = SIG_DFL;
     sigaction(SIGSEGV, &fallback, nullptr);  // the touch is repeated and ends the process
+    if (info->si_code <= 0) raise(signal);   // sent by kill: there is no touch
   } else {
     previous.sa_handler(signal);
   }
@@ -163,7 +164,8 @@ bool handle(Address address, void* context) {
 
 void on_signal(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  const bool good = handle(reinterpret_cast<Address>(info->si_addr), context);
+  const bool touch = info->si_code > 0;
+  const bool good = touch && handle(reinterpret_cast<Address>(info->si_addr), context);
   errno = saved;
   if (!good) pass_on(signal, info, context);
 }
