@@ -271,7 +271,7 @@ case(
     lambda: (
         lambda x, w: F.negative_sampling(x, ints(512, 64), w, lambda shape: ints(512, *shape), 4),
         floats(*VECTORS),
-        floats(512, 512),
+        floats(512, 512) / 100,
     ),
 )
 case(
