@@ -75,11 +75,9 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
 // way out and waits for a change. False if nothing can be evicted and nothing is under way.
 bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
   std::size_t coming = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
-  bool busy = false;  // for the moment of a device call, which ends with a change
   for (Block* block = policy_->first(); block != nullptr && coming < need_bytes;) {
     Block* next = policy_->next(*block);
     if (wait == Wait::fault && is_spared(*block)) break;
-    busy = busy || block->busy;
     if (block->state == State::clean && !block->busy) {
       evict(lock, *block);
       return true;
@@ -93,7 +91,7 @@ bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
     }
     block = next;
   }
-  if (under_way_ == 0 && !busy) return false;
+  if (under_way_ == 0) return false;
   wait_for_change(lock);
   return true;
 }

@@ -304,6 +304,7 @@ void Engine::make_writable(Lock& lock, Block& block) {
 // Releases `unused` on the way.
 void Engine::set_access(Lock& lock, Block& block, Access access, Slot unused) {
   block.busy = true;
+  ++under_way_;
   lock.unlock();
   std::exception_ptr error;
   try {
@@ -324,6 +325,7 @@ void Engine::set_access(Lock& lock, Block& block, Access access, Slot unused) {
       lock.lock();
     }
   }
+  --under_way_;
   changed();
   if (error) std::rethrow_exception(error);
 }
