@@ -14,12 +14,11 @@ from swapmem.chainer.hooks import OpHook
 
 if TYPE_CHECKING:
     from swapmem.manager import Manager
-    from swapmem.records import Fault
 
 # Enough for any function's own objects; a function that holds a whole program is cut short.
 _MAX_OBJECTS = 20_000
-# For each manager: what (time of the fault, block) turned out to be.
-_found: weakref.WeakKeyDictionary[Any, dict[tuple[float, int], str]] = weakref.WeakKeyDictionary()
+# For each manager: what the faults at these positions in its list turned out to be.
+_found: weakref.WeakKeyDictionary[Any, dict[int, str]] = weakref.WeakKeyDictionary()
 
 
 class Undeclared(NamedTuple):
@@ -107,9 +106,9 @@ class ParanoidHook(OpHook):
                 block = self._manager.block(array)
                 if block is not None:
                     where.setdefault(block.id, f"{path}: {array.dtype}{list(array.shape)}")
-            for fault in faults[self._faults_seen :]:
-                if fault.block in where:
-                    self._found[fault.time_seconds, fault.block] = where[fault.block]
+            for position in range(self._faults_seen, len(faults)):
+                if faults[position].block in where:
+                    self._found[position] = where[faults[position].block]
             self._faults_seen = len(faults)
 
 
@@ -133,15 +132,12 @@ def undeclared(memory: Manager) -> list[Undeclared]:
     """
     found = _found.get(memory, {})
     counts: collections.Counter[tuple[str, str, int]] = collections.Counter()
-    for fault in memory.faults():
+    for position, fault in enumerate(memory.faults()):
         if fault.op:
-            counts[fault.op, _description(fault, found), fault.bytes] += 1
+            array = found.get(position, "not reachable from the function")
+            counts[fault.op, array, fault.bytes] += 1
     entries = [Undeclared(*key, count) for key, count in counts.items()]
     return sorted(entries, key=lambda entry: (-entry.bytes, entry.function, entry.array))
-
-
-def _description(fault: Fault, found: dict[tuple[float, int], str]) -> str:
-    return found.get((fault.time_seconds, fault.block), "not reachable from the function")
 
 
 def undeclared_report(memory: Manager) -> str:
