@@ -110,7 +110,8 @@ _WALKERS: tuple[tuple[type | tuple[type, ...], _Walker | None], ...] = (
     (dict, _walk_mapping),
     ((tuple, list, set, frozenset, collections.deque), _walk_items),
 )
-# Attributes of function nodes that hold the graph's structure, in no function an array.
+# Attributes of function nodes that hold the graph's structure, in no function an array, and the
+# retained outputs, which only a function's own backward needs.
 _STRUCTURE = frozenset(
     {
         "inputs",
@@ -119,6 +120,7 @@ _STRUCTURE = frozenset(
         "_input_layouts",
         "_output_indexes_to_retain",
         "_output_layouts",
+        "_retained_output_data",
     }
 )
 # Types met so far whose values hold no arrays: most attributes are numbers and such.
@@ -204,8 +206,13 @@ def add_backward_blocks(function: Any, minimum_bytes: int, found: dict[int, int]
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
     """
-    nodes = [function.inputs[index] for index in function._input_indexes_to_retain or ()]
-    # get_retained_outputs() prefers a living node's data: a user may have set another array.
-    nodes += [function.outputs[index]() for index in function._output_indexes_to_retain or ()]
-    add_blocks([node.data for node in nodes if node is not None], minimum_bytes, found)
+    indexes = function._input_indexes_to_retain
+    if indexes:
+        add_blocks([function.inputs[index].data for index in indexes], minimum_bytes, found)
+    indexes = function._output_indexes_to_retain
+    if indexes:
+        add_blocks(function._retained_output_data, minimum_bytes, found)
+        # get_retained_outputs() prefers a living node's data: a user may have set another array.
+        nodes = [function.outputs[index]() for index in indexes]
+        add_blocks([node.data for node in nodes if node is not None], minimum_bytes, found)
     add_attributes(function, minimum_bytes, found)

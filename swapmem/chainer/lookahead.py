@@ -55,7 +55,7 @@ class Lookahead:
         self._leaves: list[weakref.ref] = []
         self._blocks: list[list[int]] = []
         self._retired: list[list[int]] = []
-        # Bytes that the operations before this one touch for the first time.
+        # Bytes that the operations before each one touch for the first time; the total at the end.
         self._bytes_before: list[int] = []
         self._horizon = 0
         self._plan(names, function, engine)
@@ -70,30 +70,36 @@ class Lookahead:
         leaves: set[int] = set()
         current: Any = function
         while True:
-            targets = [
-                node
-                for node in current.inputs
-                if (node.requires_grad if required is None else node in required)
-            ]
-            if targets:
+            is_target = False
+            for node in current.inputs:
+                creator = node.creator_node
+                if creator is None:
+                    self._leaves.append(node._variable)
+                    self._add_leaf(node, leaves)
+                if node.requires_grad if required is None else node in required:
+                    is_target = True
+                    if creator is not None and id(creator) not in met:
+                        met.add(id(creator))
+                        heapq.heappush(heap, (-creator.rank, next(ties), creator))
+            if is_target:
                 self._position[id(current)] = len(self._functions)
                 self._functions.append(weakref.ref(current))
                 self._bytes_before.append(total_bytes)
-                found = self._needs(current, leaves)
-                blocks = [address for address in found if address in known or engine.block(address)]
-                self._blocks.append(blocks)
-                for address in blocks:
-                    if address not in known:
+                found: dict[int, int] = {}
+                add_backward_blocks(current, self._minimum_bytes, found)
+                blocks = []
+                for address, size in found.items():
+                    if address in known:
+                        blocks.append(address)
+                    elif engine.block(address) is not None:
+                        blocks.append(address)
                         known.add(address)
-                        total_bytes += found[address]
-            for node in targets:
-                creator = node.creator_node
-                if creator is not None and id(creator) not in met:
-                    met.add(id(creator))
-                    heapq.heappush(heap, (-creator.rank, next(ties), creator))
+                        total_bytes += size
+                self._blocks.append(blocks)
             if not heap:
                 break
             current = heapq.heappop(heap)[2]
+        self._bytes_before.append(total_bytes)
         done = set(leaves)
         for blocks in reversed(self._blocks):
             last = [address for address in blocks if address not in done]
@@ -101,15 +107,10 @@ class Lookahead:
             self._retired.append(last)
         self._retired.reverse()
 
-    def _needs(self, function: Any, leaves: set[int]) -> dict[int, int]:
+    def _add_leaf(self, node: Any, leaves: set[int]) -> None:
         found: dict[int, int] = {}
-        roots = [node for node in function.inputs if node.creator_node is None]
-        self._leaves.extend(node._variable for node in roots)
-        add_blocks([node.data for node in roots], self._minimum_bytes, found)
+        add_blocks([node.data], self._minimum_bytes, found)
         leaves.update(found)
-        found.clear()
-        add_backward_blocks(function, self._minimum_bytes, found)
-        return found
 
     def is_of(self, frame: FrameType) -> bool:
         """Whether this pass is the one that runs in ``frame``."""
@@ -147,22 +148,25 @@ class Lookahead:
         table = self._table()
         if table is not None:
             for node in function.inputs:
-                self._add_gradients(table, node, found)
+                if node in table.grads:
+                    self._add_gradients(table.grads[node], found)
+                elif node.creator_node is None:
+                    # The table takes a leaf's gradient from its variable when it first needs it.
+                    variable = node.get_variable_or_none()
+                    if variable is not None:
+                        add_blocks([variable._grad], self._minimum_bytes, found)
         return found
 
-    def _add_gradients(self, table: Any, node: Any, found: dict[int, int]) -> None:
-        gradients = table.grads.get(node)
-        if gradients:
-            arrays = [gradient.raw_array for gradient in gradients if gradient is not None]
-            add_blocks(arrays, self._minimum_bytes, found)
-        elif gradients is None and node.creator_node is None:
-            # The table takes a leaf's gradient from its variable when it first asks for it.
-            variable = node.get_variable_or_none()
-            if variable is not None:
-                add_blocks([variable._grad], self._minimum_bytes, found)
+    def _add_gradients(self, gradients: list[Any], found: dict[int, int]) -> None:
+        arrays = [gradient.raw_array for gradient in gradients if gradient is not None]
+        add_blocks(arrays, self._minimum_bytes, found)
 
     def upcoming(self, function: Any, window_bytes: int) -> tuple[list[int], int]:
         """What to fetch while the backward of ``function`` runs.
+
+        The gradients that it adds to, those that a branch left for the next operation some time
+        ago, and what the next operations need. These are looked at only when less than half of the
+        window is fetched.
 
         Args:
             function: The function whose backward is about to run.
@@ -175,25 +179,24 @@ class Lookahead:
         position = self._position.get(id(function))
         if position is None:
             return [], 0
-        start = max(position + 1, self._horizon)
-        limit = self._bytes_before[position] + window_bytes
         wanted = self.accumulated(function)
         self._add_waiting_gradients(position + 1, wanted)
-        end = start
-        while end < len(self._blocks) and self._bytes_before[end] <= limit:
-            wanted.update(dict.fromkeys(self._blocks[end], 0))
-            end += 1
+        here = self._bytes_before[position + 1]
+        end = max(position + 1, self._horizon)
+        if self._bytes_before[end] - here < window_bytes / 2:
+            while end < len(self._blocks) and self._bytes_before[end] - here < window_bytes:
+                wanted.update(dict.fromkeys(self._blocks[end], 0))
+                end += 1
         return list(wanted), end
 
     def _add_waiting_gradients(self, position: int, found: dict[int, int]) -> None:
-        """Gradients that a branch left for the operation at ``position`` some time ago."""
         table = self._table()
         function = self._functions[position]() if position < len(self._functions) else None
         if table is not None and function is not None:
             for ref in function.outputs:
                 node = ref()
-                if node is not None:
-                    self._add_gradients(table, node, found)
+                if node is not None and node in table.grads:
+                    self._add_gradients(table.grads[node], found)
 
     def fetched(self, end: int) -> None:
         """Remember that everything before the position ``end`` is there or coming."""
