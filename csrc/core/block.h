@@ -60,7 +60,7 @@ struct Block {
 
   State state = State::cold;  // assigned in residency.cpp alone
 
-  bool sealed = false;       // warm: the memory has to be made writable before it is used
+  bool sealed = false;       // warm, or access refused: has to be made writable before it is used
   bool fresh = false;        // its memory is known to have read as zeros when it was allocated
   bool freed = false;        // free came while a transfer or a device call was under way
   bool evict_next = false;   // cleaning: take the memory away once the copy is complete

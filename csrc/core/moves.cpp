@@ -96,14 +96,15 @@ void Engine::complete_cleaning(Block& block, Job& job) {
     block.error = last_error_ = job.error;
     block.busy = true;
     lock.unlock();
-    std::exception_ptr refused;
+    bool refused = false;
     try {
       device_->protect(block.span(), Access::read_write);
     } catch (const DeviceError&) {
-      refused = std::current_exception();  // it stays readable; a write will ask again
+      refused = true;  // it stays readable; a write will ask again
     }
     lock.lock();
     block.busy = false;
+    block.sealed = refused;
   }
   if (block.freed && !block.busy) {
     finish_free(block);
@@ -315,6 +316,7 @@ void Engine::set_access(Lock& lock, Block& block, Access access, Slot unused) {
   if (unused) store_->release(unused);
   lock.lock();
   block.busy = false;
+  block.sealed = error != nullptr || access != Access::read_write;
   if (block.freed && block.job == nullptr) {
     unused = std::exchange(block.copy, {});
     finish_free(block);
@@ -351,9 +353,8 @@ void Engine::finish_free(Block& block) {
     return;
   }
   resident_bytes_ -= block.capacity_bytes;
-  const bool sealed = block.state == State::clean;
+  block.sealed = block.sealed || block.state == State::clean;
   frames_.put_warm(block);
-  block.sealed = sealed;
 }
 
 }  // namespace swapmem
