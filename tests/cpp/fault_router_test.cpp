@@ -320,10 +320,10 @@ TEST(router, a_forked_child_that_touches_what_was_out_is_told_and_ends) {
       const Address block = rig.reach(state);
       const Ended ended = in_fork([&] {
         if (write) *bytes_at(block + page_bytes) = 1;
-        return *bytes_at(block) == 0 ? 1 : 2;
+        return *bytes_at(block) == 0 ? 10 : 11;  // read something: wrong
       });
-      CHECK(!ended.exited(1));
-      CHECK(!ended.exited(2));
+      CHECK(!ended.exited(10));
+      CHECK(!ended.exited(11));
       CHECK(ended.died());
       CHECK(ended.errors.find("forked child") != std::string::npos);
       rig.open_gates();
