@@ -90,7 +90,6 @@ class OpHook(chainer.FunctionHook):
     def deleted(self, function: Any) -> None:
         """Close what an exception left open (called by Chainer)."""
         self._open.clear()
-        self._passes.clear()
         self._updates.unwatch_all()
         self._engine.abort_ops(self._base_depth)
 

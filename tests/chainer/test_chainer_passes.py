@@ -64,6 +64,45 @@ def test_a_backward_op_fetches_what_the_next_ones_need_in_their_order(manager, e
     assert len(fetched) >= 12
 
 
+def test_branches_of_equal_length_are_fetched_in_the_order_chainer_takes_them(manager, engine):
+    with OpHook(manager):
+        x = chainer.Variable(floats(4))
+        branches = [function(F.exp(x)) for function in (F.sin, F.cos, F.tan, F.sinh, F.cosh)]
+        y = F.concat([F.tanh(h) for h in branches], 0)
+        y.grad = floats(*y.shape)
+        y.backward()
+    ((fetched,), *_) = engine.named("prefetch")
+    ops = [op for op in top_level(engine) if op[0].endswith(" backward")]
+    later = announced_late(ops[1:])
+    assert [a for a in later if a in fetched] == [a for a in fetched if a in later]
+    assert len(fetched) == 2 * 5
+
+
+def test_the_gradient_that_waits_for_the_next_op_is_fetched(manager, engine):
+    with OpHook(manager):
+        y = F.sin(chainer.Variable(floats(4))) * F.cos(chainer.Variable(floats(4)))
+        y.grad = floats(4)
+        y.backward()
+    ops = [op for op in top_level(engine) if op[0].endswith(" backward")]
+    assert [name for name, _, _ in ops] == ["_ * _ backward", "sin backward", "cos backward"]
+    calls = engine.calls
+    begun = next(i for i, call in enumerate(calls) if call[:2] == ("begin", "sin backward"))
+    assert calls[begun + 1][0] == "prefetch"
+    # Its gradient is all that the last op needs and that did not exist when the pass began.
+    assert set(calls[begun + 1][1]) & set(ops[2][1])
+
+
+def test_every_pass_is_told_from_the_one_before(manager, engine):
+    """Frames and functions of passes that are over leave their identities to new ones."""
+    for _ in range(20):
+        losses = [F.sum(F.exp(F.sin(chainer.Variable(floats(4))))) for _ in range(2)]
+        with OpHook(manager):
+            engine.calls.clear()
+            for loss in losses:
+                loss.backward()
+        assert len(engine.named("prefetch")) == 2
+
+
 def test_fetching_ahead_stops_at_a_share_of_the_budget():
     engine = FakeEngine()
     layer_bytes = 4096
