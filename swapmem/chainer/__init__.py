@@ -1,7 +1,8 @@
 """Chainer, out of core: import this module, and every manager knows Chainer's operations.
 
 Also brings Chainer 7.8.1 to today's NumPy, CuPy and Python (see swapmem.chainer.compat), so import
-it before chainer.
+it before chainer, at the top of the main script. Managers that were entered before the import
+know nothing of Chainer.
 
 Example:
     >>> import swapmem.chainer
