@@ -36,7 +36,6 @@ enum Outcome : int { pending = 0, served = 1, refused = 2 };
 
 // Lives on the stack of the thread that touched.
 struct Request {
-  Engine* engine;
   Address address;
   int thread;
   bool write;
@@ -46,6 +45,10 @@ struct Request {
 
 std::array<Entry, 16> entries;
 std::mutex registry_mutex;  // of changes to `entries`; never taken in the handler
+std::mutex serving_mutex;   // held by the service thread while it is in an engine
+// Held while an engine serves a touch: the touching thread may go on, and the engine be given up,
+// before the service thread has left it.
+std::mutex serving_mutex;
 int pipe_ends[2] = {-1, -1};
 struct sigaction previous;
 bool installed = false;
@@ -65,10 +68,12 @@ void futex(std::atomic<int>& word, int operation, int value) {
 }
 
 void serve(Request& request) {
+  Engine* engine = find(request.address);
   std::string why;
   bool good = false;
   try {
-    good = request.engine->fault(request.address, request.thread, request.write, why);
+    good = engine != nullptr &&
+           engine->fault(request.address, request.thread, request.write, why);
   } catch (const std::exception& error) {
     why = error.what();
   }
@@ -82,15 +87,16 @@ void serve(Request& request) {
 
 void serve(const user_fault::Touch& touch) {
   const Span page{touch.address / page_bytes * page_bytes, page_bytes};
-  Engine* engine = find(touch.address);
   std::string why;
   bool good = false;
   try {
+    std::lock_guard serving(serving_mutex);
+    Engine* engine = find(touch.address);
     good = engine != nullptr && engine->fault(touch.address, touch.thread, touch.write, why);
   } catch (const std::exception&) {
     // The signal handler asks again, and says why.
   }
-  if (!good) {
+  if (engine != nullptr && !good) {
     // Closed: user code gets a SIGSEGV, which tells; a system call EFAULT.
     mprotect(reinterpret_cast<void*>(page.address), page.bytes, PROT_NONE);
   }
@@ -99,7 +105,9 @@ void serve(const user_fault::Touch& touch) {
 
 void serve_all() {
   pollfd sources[2] = {{pipe_ends[0], POLLIN, 0}, {user_fault::descriptor(), POLLIN, 0}};
-  while (poll(sources, 2, -1) >= 0 || errno == EINTR) {
+  while (true) {
+    if (poll(sources, 2, -1) < 0) continue;  // interrupted
+    std::lock_guard lock(serving_mutex);
     Request* request = nullptr;
     if ((sources[0].revents & POLLIN) != 0 &&
         read(pipe_ends[0], &request, sizeof request) == sizeof request) {
@@ -145,7 +153,7 @@ bool handle(Address address, void* context) {
         "or pin it before the fork, or start the child with forkserver or spawn\n");
     return false;
   }
-  Request request{engine, address, static_cast<int>(gettid()), is_write(context), {}, {}};
+  Request request{address, static_cast<int>(gettid()), is_write(context), {}, {}};
   Request* pointer = &request;
   ssize_t written = 0;
   do {
@@ -229,10 +237,13 @@ void add(Engine& engine) {
 }
 
 void remove(Engine& engine) {
-  std::lock_guard lock(registry_mutex);
-  for (Entry& entry : entries) {
-    if (entry.engine.load() == &engine) entry.engine = nullptr;
+  {
+    std::lock_guard lock(registry_mutex);
+    for (Entry& entry : entries) {
+      if (entry.engine.load() == &engine) entry.engine = nullptr;
+    }
   }
+  std::lock_guard served(serving_mutex);
 }
 
 }  // namespace swapmem::fault_router
