@@ -45,7 +45,6 @@ struct Request {
 
 std::array<Entry, 16> entries;
 std::mutex registry_mutex;  // of changes to `entries`; never taken in the handler
-std::mutex serving_mutex;   // held by the service thread while it is in an engine
 // Held while an engine serves a touch: the touching thread may go on, and the engine be given up,
 // before the service thread has left it.
 std::mutex serving_mutex;
@@ -87,11 +86,10 @@ void serve(Request& request) {
 
 void serve(const user_fault::Touch& touch) {
   const Span page{touch.address / page_bytes * page_bytes, page_bytes};
+  Engine* engine = find(touch.address);
   std::string why;
   bool good = false;
   try {
-    std::lock_guard serving(serving_mutex);
-    Engine* engine = find(touch.address);
     good = engine != nullptr && engine->fault(touch.address, touch.thread, touch.write, why);
   } catch (const std::exception&) {
     // The signal handler asks again, and says why.
