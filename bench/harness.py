@@ -43,6 +43,14 @@ class Case:
         return f"{names[self.arch]} {self.insize} batch {self.batch}"
 
 
+class RunFailed(Exception):
+    """A training run ended with an error; ``status`` is negative for a signal."""
+
+    def __init__(self, case: Case, status: int, stderr: str) -> None:
+        super().__init__(f"{case} ended with {status}:\n{stderr[-4000:]}")
+        self.status = status
+
+
 def train(case: Case, prefix: Sequence[str] = ()) -> Measurement:
     """Runs a case in a process of its own.
 
@@ -54,12 +62,12 @@ def train(case: Case, prefix: Sequence[str] = ()) -> Measurement:
         What it measured.
 
     Raises:
-        RuntimeError: the run failed; the end of its standard error is in the message.
+        RunFailed: the run failed; the end of its standard error is in the message.
     """
     command = [*prefix, sys.executable, "-m", "bench.child", json.dumps(asdict(case))]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode != 0:
-        raise RuntimeError(f"{case} ended with {run.returncode}:\n{run.stderr[-4000:]}")
+        raise RunFailed(case, run.returncode, run.stderr)
     return Measurement(**json.loads(run.stdout.splitlines()[-1]))
 
 
