@@ -28,8 +28,7 @@ struct PyTicket {
 std::shared_ptr<Runtime> host_engine(std::size_t budget_bytes, const std::string& spill_dir,
                                      std::size_t spill_bytes, bool reserve_now, bool checksum,
                                      bool paranoid, std::size_t workers, std::size_t chunk_bytes) {
-  std::unique_ptr<Store> store =
-      std::make_unique<FileStore>(spill_dir, spill_bytes, reserve_now);
+  std::unique_ptr<Store> store = std::make_unique<FileStore>(spill_dir, spill_bytes, reserve_now);
   if (checksum) store = std::make_unique<ChecksumStore>(std::move(store));
   std::unique_ptr<Policy> policy;
   if (paranoid) {
@@ -64,27 +63,35 @@ py::dict stats(Runtime& self) {
       "swap_out_bytes"_a = s.swap_out_bytes, "swap_in_bytes"_a = s.swap_in_bytes,
       "swap_out_count"_a = s.swap_out_count, "swap_in_count"_a = s.swap_in_count,
       "swap_out_busy_seconds"_a = s.swap_out_busy_seconds,
-      "swap_in_busy_seconds"_a = s.swap_in_busy_seconds,
-      "clean_evictions"_a = s.clean_evictions, "transfer_errors"_a = s.transfer_errors,
-      "stall_seconds"_a = s.stall_seconds, "faults"_a = s.faults,
-      "fault_seconds"_a = s.fault_seconds, "allocations"_a = s.allocations, "frees"_a = s.frees,
-      "warm_hits"_a = s.warm_hits, "iterations"_a = s.iterations,
-      "largest_op_bytes"_a = s.largest_op_bytes, "largest_op"_a = s.largest_op,
-      "by_op"_a = by_op);
+      "swap_in_busy_seconds"_a = s.swap_in_busy_seconds, "clean_evictions"_a = s.clean_evictions,
+      "transfer_errors"_a = s.transfer_errors, "stall_seconds"_a = s.stall_seconds,
+      "faults"_a = s.faults, "fault_seconds"_a = s.fault_seconds, "allocations"_a = s.allocations,
+      "frees"_a = s.frees, "warm_hits"_a = s.warm_hits, "iterations"_a = s.iterations,
+      "largest_op_bytes"_a = s.largest_op_bytes, "largest_op"_a = s.largest_op, "by_op"_a = by_op);
 }
 
 const char* kind_name(EventKind kind) {
   switch (kind) {
-    case EventKind::allocate: return "allocate";
-    case EventKind::free: return "free";
-    case EventKind::begin_op: return "begin_op";
-    case EventKind::end_op: return "end_op";
-    case EventKind::swap_out: return "swap_out";
-    case EventKind::swap_in: return "swap_in";
-    case EventKind::evict: return "evict";
-    case EventKind::fault: return "fault";
-    case EventKind::stall: return "stall";
-    case EventKind::iteration: return "iteration";
+    case EventKind::allocate:
+      return "allocate";
+    case EventKind::free:
+      return "free";
+    case EventKind::begin_op:
+      return "begin_op";
+    case EventKind::end_op:
+      return "end_op";
+    case EventKind::swap_out:
+      return "swap_out";
+    case EventKind::swap_in:
+      return "swap_in";
+    case EventKind::evict:
+      return "evict";
+    case EventKind::fault:
+      return "fault";
+    case EventKind::stall:
+      return "stall";
+    case EventKind::iteration:
+      return "iteration";
   }
   return "?";
 }
@@ -150,54 +157,68 @@ PYBIND11_MODULE(_core, module) {
           "wait", [](PyTicket& self) { self.runtime->engine().wait(self.ticket); }, release_gil(),
           "Waits until the swap has ended. Raises StoreError or DeviceError if it failed; the\n"
           "array is then where it was.")
-      .def("done", [](PyTicket& self) { return self.runtime->engine().done(self.ticket); },
-           "Whether the swap has ended.");
+      .def(
+          "done", [](PyTicket& self) { return self.runtime->engine().done(self.ticket); },
+          "Whether the swap has ended.");
 
   py::class_<Runtime, std::shared_ptr<Runtime>>(module, "Engine")
       .def_property_readonly("min_block_bytes", [](Runtime&) { return min_block_bytes; })
       .def("numpy_handler", &make_numpy_handler)
-      .def("allocate", [](Runtime& self, std::size_t bytes) { return self.engine().allocate(bytes); },
-           release_gil(), "bytes"_a)
-      .def("free", [](Runtime& self, Address a) { self.engine().free(a); }, release_gil(),
-           "address"_a)
-      .def("begin_op",
-           [](Runtime& self, const std::string& op, const Addresses& addresses) {
-             self.engine().begin_op(op, addresses);
-           },
-           release_gil(), "op"_a, "addresses"_a)
-      .def("end_op",
-           [](Runtime& self, const Addresses& retire) { self.engine().end_op(retire); },
-           release_gil(), "retire"_a = Addresses())
-      .def("abort_ops", [](Runtime& self, std::size_t depth) { self.engine().abort_ops(depth); },
-           release_gil(), "depth"_a = 0)
+      .def(
+          "allocate",
+          [](Runtime& self, std::size_t bytes) { return self.engine().allocate(bytes); },
+          release_gil(), "bytes"_a)
+      .def(
+          "free", [](Runtime& self, Address a) { self.engine().free(a); }, release_gil(),
+          "address"_a)
+      .def(
+          "begin_op",
+          [](Runtime& self, const std::string& op, const Addresses& addresses) {
+            self.engine().begin_op(op, addresses);
+          },
+          release_gil(), "op"_a, "addresses"_a)
+      .def(
+          "end_op", [](Runtime& self, const Addresses& retire) { self.engine().end_op(retire); },
+          release_gil(), "retire"_a = Addresses())
+      .def(
+          "abort_ops", [](Runtime& self, std::size_t depth) { self.engine().abort_ops(depth); },
+          release_gil(), "depth"_a = 0)
       .def("op_depth", [](Runtime& self) { return self.engine().op_depth(); })
       .def("begin_iteration", [](Runtime& self) { self.engine().begin_iteration(); })
-      .def("prefetch",
-           [](Runtime& self, const Addresses& addresses) {
-             return self.engine().prefetch(addresses);
-           },
-           release_gil(), "addresses"_a)
-      .def("swap_out",
-           [](std::shared_ptr<Runtime> self, Address a) {
-             return PyTicket{self, self->engine().swap_out(a)};
-           },
-           release_gil(), "address"_a)
-      .def("swap_in",
-           [](std::shared_ptr<Runtime> self, Address a) {
-             return PyTicket{self, self->engine().swap_in(a)};
-           },
-           release_gil(), "address"_a)
-      .def("pin", [](Runtime& self, Address a) { self.engine().pin(a); }, release_gil())
-      .def("unpin", [](Runtime& self, Address a) { self.engine().unpin(a); }, release_gil())
-      .def("drain", [](Runtime& self) { self.engine().drain(); }, release_gil())
-      .def("trim", [](Runtime& self) { return self.engine().trim(); }, release_gil())
+      .def(
+          "prefetch",
+          [](Runtime& self, const Addresses& addresses) {
+            return self.engine().prefetch(addresses);
+          },
+          release_gil(), "addresses"_a)
+      .def(
+          "swap_out",
+          [](std::shared_ptr<Runtime> self, Address a) {
+            return PyTicket{self, self->engine().swap_out(a)};
+          },
+          release_gil(), "address"_a)
+      .def(
+          "swap_in",
+          [](std::shared_ptr<Runtime> self, Address a) {
+            return PyTicket{self, self->engine().swap_in(a)};
+          },
+          release_gil(), "address"_a)
+      .def(
+          "pin", [](Runtime& self, Address a) { self.engine().pin(a); }, release_gil())
+      .def(
+          "unpin", [](Runtime& self, Address a) { self.engine().unpin(a); }, release_gil())
+      .def(
+          "drain", [](Runtime& self) { self.engine().drain(); }, release_gil())
+      .def(
+          "trim", [](Runtime& self) { return self.engine().trim(); }, release_gil())
       .def("block", &block, "address"_a)
       .def("stats", &stats)
       .def("trace", &trace)
       .def("faults", &faults)
       .def("notices", [](Runtime& self) { return self.engine().store().notices(); })
-      .def("check_invariants", [](Runtime& self) { self.engine().check_invariants(); },
-           release_gil())
+      .def(
+          "check_invariants", [](Runtime& self) { self.engine().check_invariants(); },
+          release_gil())
       .def("raise_failure", [](Runtime& self) {
         if (const std::exception_ptr failure = self.take_failure()) {
           std::rethrow_exception(failure);

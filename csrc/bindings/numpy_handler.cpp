@@ -22,7 +22,9 @@ struct Handler {
   PyDataMemAllocator ordinary;  // NumPy's own, for small arrays and in forked children
 };
 
-Handler& self(void* context) { return *static_cast<Handler*>(context); }
+Handler& self(void* context) {
+  return *static_cast<Handler*>(context);
+}
 
 void* allocate_block(Handler& handler, std::size_t bytes, bool* zeroed) {
   try {

@@ -45,7 +45,9 @@ const char* name(State state);
 inline bool accessible(State s) {
   return s == State::resident || s == State::cleaning || s == State::clean;
 }
-inline bool allocated(State s) { return s >= State::resident; }
+inline bool allocated(State s) {
+  return s >= State::resident;
+}
 
 struct Block {
   // Fixed for the life of the engine.
@@ -54,25 +56,25 @@ struct Block {
   std::uint32_t size_class = 0;
 
   // Fixed while allocated.
-  std::uint64_t id = 0;    // never reused; 0 while not allocated
-  std::size_t bytes = 0;   // as asked for; <= capacity_bytes
-  std::uint32_t op = 0;    // the op that allocated it (index into the op names)
+  std::uint64_t id = 0;   // never reused; 0 while not allocated
+  std::size_t bytes = 0;  // as asked for; <= capacity_bytes
+  std::uint32_t op = 0;   // the op that allocated it (index into the op names)
 
   State state = State::cold;  // assigned in residency.cpp alone
 
-  bool sealed = false;       // warm, or access refused: has to be made writable before it is used
-  bool fresh = false;        // its memory is known to have read as zeros when it was allocated
-  bool freed = false;        // free came while a transfer or a device call was under way
-  bool evict_next = false;   // cleaning: take the memory away once the copy is complete
-  bool busy = false;         // a device call is under way that must end before anything else
-  bool retired = false;      // its data is not needed soon
-  std::uint32_t holds = 0;   // open ops, pins and calls under way that need it resident
-  std::uint32_t pins = 0;    // of which user pins
+  bool sealed = false;      // warm, or access refused: has to be made writable before it is used
+  bool fresh = false;       // its memory is known to have read as zeros when it was allocated
+  bool freed = false;       // free came while a transfer or a device call was under way
+  bool evict_next = false;  // cleaning: take the memory away once the copy is complete
+  bool busy = false;        // a device call is under way that must end before anything else
+  bool retired = false;     // its data is not needed soon
+  std::uint32_t holds = 0;  // open ops, pins and calls under way that need it resident
+  std::uint32_t pins = 0;   // of which user pins
   std::size_t warm_bytes = 0;
   Slot copy;
-  std::shared_ptr<Job> job;   // cleaning, filling
-  std::exception_ptr error;   // of the last transfer, if it failed
-  Block* staging = nullptr;   // filling: where the bytes are read to
+  std::shared_ptr<Job> job;  // cleaning, filling
+  std::exception_ptr error;  // of the last transfer, if it failed
+  Block* staging = nullptr;  // filling: where the bytes are read to
 
   // The policy's list of blocks that may be evicted.
   Block* older = nullptr;

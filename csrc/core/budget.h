@@ -1,4 +1,5 @@
-// Bytes of device memory that may be used at once. A hard limit: charge refuses, it never goes over.
+// Bytes of device memory that may be used at once. A hard limit: charge refuses, it never goes
+// over.
 #pragma once
 
 #include <algorithm>

@@ -40,7 +40,9 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
   queue_ = std::make_unique<TransferQueue>(*store_, options.workers, options.chunk_bytes);
 }
 
-Engine::~Engine() { queue_.reset(); }
+Engine::~Engine() {
+  queue_.reset();
+}
 
 Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   Lock lock(mutex_);

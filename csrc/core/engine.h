@@ -86,8 +86,8 @@ class Engine {
   void wait(const Ticket& ticket);
   void pin(Address address);  // swapped in, writable, and so until unpin
   void unpin(Address address);
-  void drain();               // until no copy is under way
-  std::size_t trim();         // gives cached memory back to the system; returns its bytes
+  void drain();        // until no copy is under way
+  std::size_t trim();  // gives cached memory back to the system; returns its bytes
 
   // A touch that the device stopped. Returns false if the address is no live block's, or if its
   // bytes cannot be brought back; `why` then says so.

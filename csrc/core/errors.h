@@ -25,7 +25,7 @@ class OutOfMemory : public Error {
         op(std::move(op)) {}
 
   const std::size_t requested_bytes;
-  const std::size_t used_bytes;    // held by open operations and pins, not to be evicted
+  const std::size_t used_bytes;  // held by open operations and pins, not to be evicted
   const std::size_t budget_bytes;
   const std::size_t needed_bytes;  // the smallest budget known to be needed
   const std::string op;            // "" outside every op

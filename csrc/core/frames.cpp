@@ -12,8 +12,12 @@ namespace {
 
 constexpr std::size_t granule_bytes = min_block_bytes;
 
-std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
-std::size_t round_down(std::size_t n, std::size_t unit) { return n / unit * unit; }
+std::size_t round_up(std::size_t n, std::size_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+std::size_t round_down(std::size_t n, std::size_t unit) {
+  return n / unit * unit;
+}
 
 }  // namespace
 
@@ -25,17 +29,18 @@ Block* Frames::carve(SizeClass size) {
       size.bytes >= device_.frame_bytes() ? device_.frame_bytes() : granule_bytes;
   const Address address = round_up(next_address_, alignment);
   if (address > region_.end() || size.bytes > region_.end() - address) {
-    throw DeviceError("the reserved address space of " + std::to_string(region_.bytes) +
-                          " bytes is used up",
-                      ENOMEM);
+    throw DeviceError(
+        "the reserved address space of " + std::to_string(region_.bytes) + " bytes is used up",
+        ENOMEM);
   }
   index_.resize((round_up(address + size.bytes, granule_bytes) - region_.address) / granule_bytes);
   Block& block = blocks_.emplace_back();
   block.address = address;
   block.capacity_bytes = size.bytes;
   block.size_class = size.index;
-  std::fill(index_.begin() + static_cast<std::ptrdiff_t>((address - region_.address) / granule_bytes),
-            index_.end(), static_cast<std::uint32_t>(blocks_.size()));
+  std::fill(
+      index_.begin() + static_cast<std::ptrdiff_t>((address - region_.address) / granule_bytes),
+      index_.end(), static_cast<std::uint32_t>(blocks_.size()));
   next_address_ = region_.address + index_.size() * granule_bytes;
   return &block;
 }

@@ -27,10 +27,10 @@ struct Grant {
     Address to;
     std::size_t bytes;
   };
-  Block* block = nullptr;     // taken out of the lists; fully charged
-  bool commit = false;        // (part of) the range has no access yet
-  std::vector<Span> drops;    // memory of donors that is given back, before anything is committed
-  std::vector<Move> moves;    // memory of donors that is moved behind the block
+  Block* block = nullptr;   // taken out of the lists; fully charged
+  bool commit = false;      // (part of) the range has no access yet
+  std::vector<Span> drops;  // memory of donors that is given back, before anything is committed
+  std::vector<Move> moves;  // memory of donors that is moved behind the block
   bool device_work() const { return commit || !drops.empty(); }  // moves imply commit
   std::vector<Block*> donors;  // out of the lists until their memory has left
 };
@@ -69,12 +69,12 @@ class Frames {
   Device& device_;
   Budget& budget_;
   const Span region_;
-  Address next_address_;             // of the part of the region that no block has yet
-  std::deque<Block> blocks_;         // addresses of blocks are stable
+  Address next_address_;              // of the part of the region that no block has yet
+  std::deque<Block> blocks_;          // addresses of blocks are stable
   std::vector<std::uint32_t> index_;  // by granule of the region: number of the block + 1
   std::array<std::vector<Block*>, size_class_count> cold_;
   std::array<std::deque<Block*>, size_class_count> warm_;  // the longest waiting at the front
-  std::size_t warm_bytes_ = 0;  // Σ warm_bytes over warm_
+  std::size_t warm_bytes_ = 0;                             // Σ warm_bytes over warm_
 };
 
 }  // namespace swapmem

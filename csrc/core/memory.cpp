@@ -35,7 +35,8 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
     if (waited_since == 0) waited_since = now_seconds();
     if (!make_room(lock, size.bytes, wait)) {
       std::size_t used_bytes = held_bytes_;
-      for (Block* b = policy_->first(); wait == Wait::fault && b != nullptr; b = policy_->next(*b)) {
+      for (Block* b = policy_->first(); wait == Wait::fault && b != nullptr;
+           b = policy_->next(*b)) {
         if (is_spared(*b)) used_bytes += b->capacity_bytes;
       }
       throw_out_of_memory(size.bytes, used_bytes, op);
@@ -129,7 +130,8 @@ void Engine::throw_out_of_memory(std::size_t requested_bytes, std::size_t used_b
           std::to_string(used_bytes) + " bytes needed at the same time or pinned, budget " +
           std::to_string(budget_.limit_bytes()) + " bytes; device_memory of at least " +
           std::to_string(needed_bytes) + " bytes is needed here";
-  throw OutOfMemory(what, requested_bytes, used_bytes, budget_.limit_bytes(), needed_bytes, op_name);
+  throw OutOfMemory(what, requested_bytes, used_bytes, budget_.limit_bytes(), needed_bytes,
+                    op_name);
 }
 
 }  // namespace swapmem

@@ -203,8 +203,7 @@ void Engine::swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op) 
   if (staging == nullptr) return;
   if (block.id == id && block.state == State::out) {
     totals_.by_op[op].swap_in_bytes += copied_bytes(block);
-    start_filling(block, *staging,
-                  wait == Wait::no ? Priority::prefetch : Priority::demand_in);
+    start_filling(block, *staging, wait == Wait::no ? Priority::prefetch : Priority::demand_in);
   } else {
     frames_.put_warm(*staging);  // another thread was faster
     changed();

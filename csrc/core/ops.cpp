@@ -45,12 +45,17 @@ void Engine::use(Lock& lock, Block& block, Wait wait, std::uint32_t op) {
         forget_eviction(block);
         if (!device_->sees_writes()) cancel_cleaning(lock, block);
         return;
-      case State::evicting: wait_for_change(lock); break;
-      case State::out: swap_in_now(lock, block, wait, op); return;
+      case State::evicting:
+        wait_for_change(lock);
+        break;
+      case State::out:
+        swap_in_now(lock, block, wait, op);
+        return;
       case State::filling:
         if (wait != Wait::no) queue_->raise(block.job, Priority::demand_in);
         return;
-      default: return;
+      default:
+        return;
     }
   }
 }

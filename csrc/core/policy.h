@@ -11,9 +11,9 @@ namespace swapmem {
 class Policy {
  public:
   virtual ~Policy() = default;
-  virtual void add(Block& block) = 0;     // may be evicted from now on; just used
-  virtual void remove(Block& block) = 0;  // may not be evicted any more
-  virtual Block* first() const = 0;       // the best to evict, or nullptr
+  virtual void add(Block& block) = 0;                 // may be evicted from now on; just used
+  virtual void remove(Block& block) = 0;              // may not be evicted any more
+  virtual Block* first() const = 0;                   // the best to evict, or nullptr
   virtual Block* next(const Block& block) const = 0;  // the best after that one, or nullptr
 
   // Whether blocks that no open op holds stay resident when an op ends.

@@ -33,7 +33,9 @@ std::uint64_t checksum(const void* data, std::size_t bytes) {
 }  // namespace
 
 // Sums of released slots may stay: a slot is written before it is read again, from its start on.
-void ChecksumStore::release(Slot slot) noexcept { inner_->release(slot); }
+void ChecksumStore::release(Slot slot) noexcept {
+  inner_->release(slot);
+}
 
 void ChecksumStore::write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) {
   const Sum sum{bytes, checksum(from, bytes)};

@@ -71,8 +71,7 @@ void serve(Request& request) {
   std::string why;
   bool good = false;
   try {
-    good = engine != nullptr &&
-           engine->fault(request.address, request.thread, request.write, why);
+    good = engine != nullptr && engine->fault(request.address, request.thread, request.write, why);
   } catch (const std::exception& error) {
     why = error.what();
   }
@@ -133,7 +132,7 @@ void pass_on(int signal, siginfo_t* info, void* context) {
   if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != nullptr) {
     previous.sa_sigaction(signal, info, context);
   } else if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN) {
-    struct sigaction fallback {};
+    struct sigaction fallback{};
     fallback.sa_handler = SIG_DFL;
     sigaction(SIGSEGV, &fallback, nullptr);  // the touch is repeated and ends the process
     if (info->si_code <= 0) raise(signal);   // sent by kill: there is no touch
@@ -190,7 +189,9 @@ void after_fork(bool in_child) {
   registry_mutex.unlock();
 }
 
-void after_fork_in_parent() { after_fork(false); }
+void after_fork_in_parent() {
+  after_fork(false);
+}
 
 void after_fork_in_child() {
   forked = true;
@@ -203,7 +204,7 @@ void install() {
   }
   // Lives as long as the process: a touch may come from any thread until its very end.
   std::thread(serve_all).detach();
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   sigemptyset(&action.sa_mask);

@@ -24,6 +24,8 @@ void remove(Engine& engine);  // no thread may be touching its blocks any more
 
 // Whether this process is a child of the one that installed the router.
 inline std::atomic<bool> forked{false};
-inline bool in_forked_child() { return forked.load(std::memory_order_relaxed); }
+inline bool in_forked_child() {
+  return forked.load(std::memory_order_relaxed);
+}
 
 }  // namespace swapmem::fault_router

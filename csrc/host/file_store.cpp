@@ -33,25 +33,27 @@ int open_unnamed(const std::string& directory, int extra_flags) {
 
 }  // namespace
 
-FileCalls FileCalls::system() { return {::pread, ::pwrite, ::fallocate}; }
+FileCalls FileCalls::system() {
+  return {::pread, ::pwrite, ::fallocate};
+}
 
 FileStore::FileStore(const std::string& directory, std::size_t budget_bytes, bool reserve_now,
                      FileCalls calls)
-    : directory_(directory),
-      budget_bytes_(budget_bytes / page_bytes * page_bytes),
-      calls_(calls) {
+    : directory_(directory), budget_bytes_(budget_bytes / page_bytes * page_bytes), calls_(calls) {
   file_ = open_unnamed(directory, O_DIRECT);
   if (file_ < 0 && errno == EINVAL) {
     file_ = open_unnamed(directory, 0);
     if (file_ >= 0) {
-      notices_.push_back(directory + " takes no O_DIRECT: copies go through the page cache, which " +
+      notices_.push_back(directory +
+                         " takes no O_DIRECT: copies go through the page cache, which " +
                          "costs processor time and memory outside the budget");
     }
   }
   if (file_ < 0) fail("cannot make a file", errno);
-  struct statfs fs {};
+  struct statfs fs{};
   if (fstatfs(file_, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)) {
-    notices_.push_back(directory + " is a file system in memory (tmpfs): what is swapped out there " +
+    notices_.push_back(directory +
+                       " is a file system in memory (tmpfs): what is swapped out there " +
                        "still takes RAM");
   }
   if (reserve_now) {
@@ -64,7 +66,9 @@ FileStore::FileStore(const std::string& directory, std::size_t budget_bytes, boo
   }
 }
 
-FileStore::~FileStore() { close(file_); }
+FileStore::~FileStore() {
+  close(file_);
+}
 
 void FileStore::fail(const std::string& what, int code) const {
   std::string text = "file store in " + directory_ + ": " + what + ": " + std::strerror(code);
@@ -83,9 +87,10 @@ void FileStore::grow(std::size_t bytes) {
   if (added < bytes) fail("its budget is used up", ENOSPC);
   int code = 0;
   do {
-    code = calls_.fallocate(file_, 0, static_cast<off_t>(file_bytes_), static_cast<off_t>(added)) == 0
-               ? 0
-               : errno;
+    code =
+        calls_.fallocate(file_, 0, static_cast<off_t>(file_bytes_), static_cast<off_t>(added)) == 0
+            ? 0
+            : errno;
   } while (code == EINTR);
   if (code == EOPNOTSUPP) {
     code = ftruncate(file_, static_cast<off_t>(file_bytes_ + added)) == 0 ? 0 : errno;

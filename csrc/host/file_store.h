@@ -63,7 +63,7 @@ class FileStore : public Store {
   std::uint64_t file_bytes_ = 0;
   std::size_t used_bytes_ = 0;
   std::size_t peak_bytes_ = 0;
-  std::map<std::uint64_t, std::uint64_t> free_by_offset_;              // offset -> bytes
+  std::map<std::uint64_t, std::uint64_t> free_by_offset_;            // offset -> bytes
   std::set<std::pair<std::uint64_t, std::uint64_t>> free_by_bytes_;  // (bytes, offset)
 };
 

@@ -25,13 +25,18 @@ constexpr int closed_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   throw DeviceError(what, code);
 }
 
-void* pointer(Address address) { return reinterpret_cast<void*>(address); }
+void* pointer(Address address) {
+  return reinterpret_cast<void*>(address);
+}
 
 int protection(Access access) {
   switch (access) {
-    case Access::none: return PROT_NONE;
-    case Access::read: return PROT_READ;
-    default: return PROT_READ | PROT_WRITE;
+    case Access::none:
+      return PROT_NONE;
+    case Access::read:
+      return PROT_READ;
+    default:
+      return PROT_READ | PROT_WRITE;
   }
 }
 
@@ -58,7 +63,9 @@ HostDevice::HostDevice(std::size_t most_bytes) {
   }
 }
 
-HostDevice::~HostDevice() { munmap(pointer(mapping_.address), mapping_.bytes); }
+HostDevice::~HostDevice() {
+  munmap(pointer(mapping_.address), mapping_.bytes);
+}
 
 void HostDevice::commit(Span span) {
   user_fault::forget(span);
@@ -101,7 +108,9 @@ void HostDevice::watch(Span span) {
   if (user_fault::watch(span)) mprotect(pointer(span.address), span.bytes, PROT_READ | PROT_WRITE);
 }
 
-bool HostDevice::watches() const { return user_fault::descriptor() >= 0; }
+bool HostDevice::watches() const {
+  return user_fault::descriptor() >= 0;
+}
 
 void HostDevice::protect(Span span, Access access) {
   if (mprotect(pointer(span.address), span.bytes, protection(access)) != 0) {

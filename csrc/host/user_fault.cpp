@@ -29,7 +29,9 @@ int open_descriptor() {
   return fd;
 }
 
-uffdio_range range(Span span) { return {span.address, span.bytes}; }
+uffdio_range range(Span span) {
+  return {span.address, span.bytes};
+}
 
 }  // namespace
 
