@@ -77,13 +77,11 @@ class Manager:
             raise ValueError(f"device {device!r} is not available; it can be 'auto' or 'host'")
         directory = os.fspath(spill_dir) if spill_dir is not None else tempfile.gettempdir()
         if device_memory is None:
-            budget_bytes = int(_RAM_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+            ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            budget_bytes = int(_RAM_SHARE * ram_bytes)
         else:
             budget_bytes = parse_bytes(device_memory)
-        if spill_bytes is None:
-            store_bytes = _free_bytes(directory)
-        else:
-            store_bytes = parse_bytes(spill_bytes)
+        store_bytes = _free_bytes(directory) if spill_bytes is None else parse_bytes(spill_bytes)
         self.engine = _core.host_engine(
             budget_bytes,
             directory,

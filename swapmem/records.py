@@ -50,8 +50,8 @@ class BlockInfo(NamedTuple):
     """A block as it is now.
 
     Attributes:
-        id: of the allocation. As long as nothing was ever swapped, an array that gets the block of one
-            just freed may get its id as well; after that no id is used twice.
+        id: of the allocation. Once something was swapped no id is used twice; before that an array
+            that gets the block of one just freed may get its id as well.
         address: of its first byte; fixed.
         bytes: as asked for.
         state: "resident", "cleaning", "clean", "evicting", "out" or "filling".

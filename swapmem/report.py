@@ -51,10 +51,9 @@ def format_report(stats: dict[str, Any], notices: Sequence[str] = ()) -> str:
     ops = [op for op in stats["by_op"] if op["op"]]
     ops.sort(key=lambda op: op["stall_seconds"], reverse=True)
     if ops:
-        lines.append(f"  {'by op, longest waits first':34} calls  seconds    waits       in  faults")
+        heading = "by op, longest waits first"
+        lines.append(f"  {heading:34} calls  seconds    waits         in  faults")
     for op in ops[:_MOST_OPS]:
-        lines.append(
-            f"  {op['op'][:34]:34} {op['calls']:5d} {op['seconds']:8.2f} {op['stall_seconds']:8.2f} "
-            f"{b(op['swap_in_bytes']):>10} {op['faults']:5d}"
-        )
+        times = f"{op['calls']:5d} {op['seconds']:8.2f} {op['stall_seconds']:8.2f}"
+        lines.append(f"  {op['op'][:34]:34} {times} {b(op['swap_in_bytes']):>10} {op['faults']:7d}")
     return "\n".join(lines)
