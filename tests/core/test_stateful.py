@@ -44,19 +44,22 @@ class ArraysAgainstCopies(RuleBasedStateMachine):
         self.count = 0
 
     def teardown(self) -> None:
-        self.memory.engine.abort_ops()
-        for name in self.pins:
-            self.memory.unpin(self.real[name])
-        for name in self.real:
-            self.check(name)
-        self.real.clear()
-        self.memory.__exit__(None, None, None)
-        stats = self.memory.stats()
+        try:
+            self.memory.engine.abort_ops()
+            for name in self.pins:
+                self.memory.unpin(self.real[name])
+            for name in self.real:
+                self.check(name)
+        finally:
+            # Also after a failure: of managers one can be active and 16 alive, and Hypothesis keeps
+            # the machines.
+            self.real.clear()
+            self.tickets.clear()
+            self.memory.__exit__(None, None, None)
+            stats = self.memory.stats()
+            del self.memory
+            self.directory.cleanup()
         assert stats["charged_bytes"] == stats["live_bytes"] == stats["store_bytes"] == 0
-        self.directory.cleanup()
-        # Hypothesis keeps machines; no more than 16 managers can be alive.
-        self.tickets.clear()
-        del self.memory
 
     def check(self, name: int) -> None:
         assert self.real[name].tobytes() == self.model[name]
