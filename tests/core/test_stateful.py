@@ -62,7 +62,9 @@ class ArraysAgainstCopies(RuleBasedStateMachine):
         assert stats["charged_bytes"] == stats["live_bytes"] == stats["store_bytes"] == 0
 
     def check(self, name: int) -> None:
-        assert self.real[name].tobytes() == self.model[name]
+        # Not within the assert: pytest would keep the array of a failure, and so its manager.
+        same = self.real[name].tobytes() == self.model[name]
+        assert same, f"array {name} has other bytes"
 
     def held_bytes(self) -> int:
         names = {*self.pins, *(name for op in self.ops for name in op)}
@@ -121,7 +123,8 @@ class ArraysAgainstCopies(RuleBasedStateMachine):
 
     @rule(name=arrays, step=st.sampled_from([-4097, -1, 2, 4096]))
     def read_through_a_view(self, name: int, step: int) -> None:
-        assert self.real[name][::step][:64].tobytes() == self.model[name][::step][:64]
+        same = self.real[name][::step][:64].tobytes() == self.model[name][::step][:64]
+        assert same, f"array {name} has other bytes"
 
     @rule(name=consumes(arrays))
     def free(self, name: int) -> None:
@@ -211,10 +214,11 @@ class ArraysAgainstCopies(RuleBasedStateMachine):
     @invariant()
     def ops_and_pins_are_as_told(self) -> None:
         assert self.memory.engine.op_depth() == len(self.ops)
-        for name, array in self.real.items():
-            info = self.memory.block(array)
+        for name in self.real:
+            info = self.memory.block(self.real[name])
             assert info is not None
-            assert info.address == array.ctypes.data
+            address = self.real[name].ctypes.data
+            assert info.address == address
             assert info.pinned == (name in self.pins)
 
 
