@@ -36,7 +36,8 @@ class Manager:
     are ordinary memory and are not counted.
 
     Arrays may outlive the `with` block. One manager can be active in a process at a time; threads
-    that are started inside take part by `with memory.thread():`.
+    that are started inside take part by `with memory.thread():`. At most 16 can be alive, and one
+    is as long as an array made in it is.
 
     Args:
         device: "host" (RAM) or "auto", which is "host" in this version.
@@ -105,10 +106,16 @@ class Manager:
             if _active is not None:
                 raise Error("another manager is active; leave its with block first")
             _active = self
-        for notice in self.engine.notices():
-            warnings.warn(notice, RuntimeWarning, stacklevel=2)
-        self._stack = contextlib.ExitStack()
-        self._stack.enter_context(self.thread())
+        try:
+            for notice in self.engine.notices():
+                warnings.warn(notice, RuntimeWarning, stacklevel=2)
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.thread())
+                self._stack = stack.pop_all()
+        except BaseException:
+            with _active_lock:
+                _active = None
+            raise
         return self
 
     def __exit__(
@@ -125,10 +132,10 @@ class Manager:
         finally:
             with _active_lock:
                 _active = None
-        if isinstance(error, MemoryError) and not isinstance(error, Error):
-            self._raise_failure(error)
         self.engine.drain()
         self.engine.trim()
+        if isinstance(error, MemoryError) and not isinstance(error, Error):
+            self._raise_failure(error)
 
     def _raise_failure(self, error: MemoryError) -> None:
         """Raises what NumPy replaced by a MemoryError without numbers, if it did."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,3 +208,22 @@ def test_threads_that_make_arrays_share_one_budget(memory: swapmem.Manager) -> N
     stats = memory.stats()
     assert stats["peak_charged_bytes"] <= 8 * MiB
     assert stats["live_bytes"] == 0
+
+
+def test_arrays_that_are_touched_one_after_the_other_need_only_fit_one_by_one(
+    tmp_path: Path,
+) -> None:
+    with swapmem.Manager(device_memory=8 * MiB, spill_dir=tmp_path):
+        arrays = [filled(value, 3 * MiB) for value in range(8)]
+        for _ in range(4):
+            assert [int(array[-1]) for array in arrays] == list(range(8))
+
+
+def test_resize_keeps_the_tail_of_an_array_that_got_a_smaller_ones_block(tmp_path: Path) -> None:
+    with swapmem.Manager(device_memory=8 * MiB, spill_dir=tmp_path):
+        smaller = filled(1, 70_000)
+        del smaller
+        array = filled(2, 73_000)
+        array.resize(200_000, refcheck=False)
+        assert (array[:73_000] == 2).all()
+        assert not array[73_000:].any()

@@ -142,3 +142,23 @@ def test_a_signal_in_mid_run_ends_the_process_and_leaves_no_file(
     assert process.returncode == -number
     assert ("KeyboardInterrupt" in said) == (number == signal.SIGINT)
     assert os.listdir(tmp_path) == []
+
+
+CIRCLE = """
+import sys
+import numpy as np
+import swapmem
+
+with swapmem.Manager(device_memory="8MiB", spill_dir=sys.argv[1]):
+    arrays = [np.full(3 << 20, value, np.uint8) for value in range(3)]
+    np.add(arrays[0], arrays[1], out=arrays[2])
+print("not reached")
+"""
+
+
+def test_arrays_of_one_call_that_do_not_fit_together_end_with_a_message_not_a_hang(
+    run_python: RunPython,
+) -> None:
+    result = run_python(CIRCLE)
+    assert result.returncode == -signal.SIGSEGV
+    assert "do not fit the budget of 8388608 bytes" in result.stderr

@@ -19,6 +19,9 @@ namespace {
 using release_gil = py::call_guard<py::gil_scoped_release>;
 using Addresses = std::vector<Address>;
 
+// A forked child has no workers. What only announces does nothing there, so that hooks may go on;
+// what has to move something is refused by Runtime::moving_engine.
+
 // A ticket that keeps the engine it belongs to alive.
 struct PyTicket {
   std::shared_ptr<Runtime> runtime;
@@ -97,9 +100,10 @@ const char* kind_name(EventKind kind) {
 }
 
 py::list trace(Runtime& self) {
-  const std::vector<std::string> names = self.engine().op_names();
+  const std::vector<Event> events = self.engine().trace();
+  const std::vector<std::string> names = self.engine().op_names();  // after: it only grows
   py::list result;
-  for (const Event& e : self.engine().trace()) {
+  for (const Event& e : events) {
     result.append(py::make_tuple(e.time_seconds, kind_name(e.kind), e.block, e.bytes, names[e.op],
                                  e.seconds, e.resident_bytes, e.charged_bytes));
   }
@@ -107,9 +111,10 @@ py::list trace(Runtime& self) {
 }
 
 py::list faults(Runtime& self) {
+  const std::vector<FaultRecord> records = self.engine().faults();
   const std::vector<std::string> names = self.engine().op_names();
   py::list result;
-  for (const FaultRecord& f : self.engine().faults()) {
+  for (const FaultRecord& f : records) {
     result.append(py::make_tuple(f.time_seconds, names[f.op], f.block, f.bytes, f.seconds));
   }
   return result;
@@ -154,7 +159,8 @@ PYBIND11_MODULE(_core, module) {
 
   py::class_<PyTicket>(module, "Ticket", "What a swap_out or swap_in is waiting for.")
       .def(
-          "wait", [](PyTicket& self) { self.runtime->engine().wait(self.ticket); }, release_gil(),
+          "wait", [](PyTicket& self) { self.runtime->moving_engine().wait(self.ticket); },
+          release_gil(),
           "Waits until the swap has ended. Raises StoreError or DeviceError if it failed; the\n"
           "array is then where it was.")
       .def(
@@ -166,7 +172,7 @@ PYBIND11_MODULE(_core, module) {
       .def("numpy_handler", &make_numpy_handler)
       .def(
           "allocate",
-          [](Runtime& self, std::size_t bytes) { return self.engine().allocate(bytes); },
+          [](Runtime& self, std::size_t bytes) { return self.moving_engine().allocate(bytes); },
           release_gil(), "bytes"_a)
       .def(
           "free", [](Runtime& self, Address a) { self.engine().free(a); }, release_gil(),
@@ -174,43 +180,55 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "begin_op",
           [](Runtime& self, const std::string& op, const Addresses& addresses) {
-            self.engine().begin_op(op, addresses);
+            if (!fault_router::in_forked_child()) self.engine().begin_op(op, addresses);
           },
           release_gil(), "op"_a, "addresses"_a)
       .def(
-          "end_op", [](Runtime& self, const Addresses& retire) { self.engine().end_op(retire); },
+          "end_op",
+          [](Runtime& self, const Addresses& retire) {
+            if (!fault_router::in_forked_child()) self.engine().end_op(retire);
+          },
           release_gil(), "retire"_a = Addresses())
       .def(
-          "abort_ops", [](Runtime& self, std::size_t depth) { self.engine().abort_ops(depth); },
+          "abort_ops",
+          [](Runtime& self, std::size_t depth) {
+            if (!fault_router::in_forked_child()) self.engine().abort_ops(depth);
+          },
           release_gil(), "depth"_a = 0)
       .def("op_depth", [](Runtime& self) { return self.engine().op_depth(); })
       .def("begin_iteration", [](Runtime& self) { self.engine().begin_iteration(); })
       .def(
           "prefetch",
           [](Runtime& self, const Addresses& addresses) {
-            return self.engine().prefetch(addresses);
+            return fault_router::in_forked_child() ? 0 : self.engine().prefetch(addresses);
           },
           release_gil(), "addresses"_a)
       .def(
           "swap_out",
           [](std::shared_ptr<Runtime> self, Address a) {
-            return PyTicket{self, self->engine().swap_out(a)};
+            return PyTicket{self, self->moving_engine().swap_out(a)};
           },
           release_gil(), "address"_a)
       .def(
           "swap_in",
           [](std::shared_ptr<Runtime> self, Address a) {
-            return PyTicket{self, self->engine().swap_in(a)};
+            return PyTicket{self, self->moving_engine().swap_in(a)};
           },
           release_gil(), "address"_a)
       .def(
-          "pin", [](Runtime& self, Address a) { self.engine().pin(a); }, release_gil())
+          "pin", [](Runtime& self, Address a) { self.moving_engine().pin(a); }, release_gil())
       .def(
           "unpin", [](Runtime& self, Address a) { self.engine().unpin(a); }, release_gil())
       .def(
-          "drain", [](Runtime& self) { self.engine().drain(); }, release_gil())
+          "drain",
+          [](Runtime& self) {
+            if (!fault_router::in_forked_child()) self.engine().drain();
+          },
+          release_gil())
       .def(
-          "trim", [](Runtime& self) { return self.engine().trim(); }, release_gil())
+          "trim",
+          [](Runtime& self) { return fault_router::in_forked_child() ? 0 : self.engine().trim(); },
+          release_gil())
       .def("block", &block, "address"_a)
       .def("stats", &stats)
       .def("trace", &trace)

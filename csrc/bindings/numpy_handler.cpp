@@ -4,6 +4,8 @@
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -28,7 +30,9 @@ Handler& self(void* context) {
 
 void* allocate_block(Handler& handler, std::size_t bytes, bool* zeroed) {
   try {
-    return reinterpret_cast<void*>(handler.runtime->engine().allocate_quick(bytes, zeroed));
+    void* block = reinterpret_cast<void*>(handler.runtime->engine().allocate_quick(bytes, zeroed));
+    handler.runtime->forget_failure();
+    return block;
   } catch (...) {
     handler.runtime->keep_failure(std::current_exception());
     return nullptr;
@@ -60,26 +64,36 @@ void numpy_free(void* context, void* pointer, std::size_t bytes) {
   Handler& handler = self(context);
   const Address address = reinterpret_cast<Address>(pointer);
   if (handler.region.contains(address)) {
-    handler.runtime->engine().free_quick(address, bytes);
+    // A forked child leaves blocks alone: another thread may have held a store's lock at the fork.
+    if (!fault_router::in_forked_child()) handler.runtime->engine().free_quick(address, bytes);
   } else {
     handler.ordinary.free(handler.ordinary.ctx, pointer, bytes);
   }
 }
 
-// An array that starts small and grows by resize stays ordinary memory: only NumPy's allocator
-// knows how many of its bytes to copy.
+// NumPy's own allocator passes on what malloc returns, so malloc knows how much of it there is.
+std::size_t readable_bytes(Handler& handler, void* pointer) {
+  const Address address = reinterpret_cast<Address>(pointer);
+  // The capacity: a block that changed hands quickly is known by the size it had first.
+  if (handler.region.contains(address)) return handler.runtime->engine().capacity_bytes(address);
+  return malloc_usable_size(pointer);
+}
+
 void* numpy_realloc(void* context, void* pointer, std::size_t bytes) {
   Handler& handler = self(context);
-  Engine& engine = handler.runtime->engine();
-  const Address address = reinterpret_cast<Address>(pointer);
   if (pointer == nullptr) return numpy_malloc(context, bytes);
-  if (!handler.region.contains(address)) {
+  const bool is_block = handler.region.contains(reinterpret_cast<Address>(pointer));
+  if (!is_block && is_small(bytes)) {
     return handler.ordinary.realloc(handler.ordinary.ctx, pointer, bytes);
   }
   void* moved = numpy_malloc(context, bytes);
   if (moved == nullptr) return nullptr;
-  std::memcpy(moved, pointer, std::min(bytes, engine.block(address)->bytes));
-  engine.free(address);
+  std::memcpy(moved, pointer, std::min(bytes, readable_bytes(handler, pointer)));
+  if (!is_block) {
+    handler.ordinary.free(handler.ordinary.ctx, pointer, malloc_usable_size(pointer));
+  } else if (!fault_router::in_forked_child()) {
+    handler.runtime->engine().free(reinterpret_cast<Address>(pointer));
+  }
   return moved;
 }
 

@@ -1,10 +1,14 @@
 // An engine with its registration for faults, shared by the manager and by every array in it.
 #pragma once
 
+#include <atomic>
+#include <cerrno>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "core/engine.h"
+#include "core/errors.h"
 #include "host/fault_router.h"
 
 namespace swapmem {
@@ -27,13 +31,27 @@ class Runtime {
 
   Engine& engine() { return *engine_; }
 
+  // For what needs the workers.
+  Engine& moving_engine() {
+    if (fault_router::in_forked_child()) {
+      throw DeviceError("a forked child cannot swap; start it with forkserver or spawn", ECHILD);
+    }
+    return *engine_;
+  }
+
   // The last allocation error: NumPy replaces it by a MemoryError that knows no numbers.
   void keep_failure(std::exception_ptr failure) {
     std::lock_guard lock(mutex_);
     failure_ = std::move(failure);
+    failed_ = true;
+  }
+  // A later allocation went well: whoever met the error has dealt with it.
+  void forget_failure() {
+    if (failed_.load(std::memory_order_relaxed)) take_failure();
   }
   std::exception_ptr take_failure() {
     std::lock_guard lock(mutex_);
+    failed_ = false;
     return std::exchange(failure_, nullptr);
   }
 
@@ -41,6 +59,7 @@ class Runtime {
   std::unique_ptr<Engine> engine_;
   std::mutex mutex_;
   std::exception_ptr failure_;
+  std::atomic<bool> failed_{false};  // failure_ != nullptr
 };
 
 }  // namespace swapmem

@@ -55,7 +55,7 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   if (size.bytes > budget_.limit_bytes() - held_bytes_) {
     throw_out_of_memory(size.bytes, held_bytes_, op);
   }
-  Block* block = obtain(lock, size, Wait::allocation, op);
+  Block* block = obtain(lock, size, Wait::yes, op);
   if (zeroed != nullptr) *zeroed = block->fresh;
   block->id = next_id_++;
   block->bytes = bytes;
@@ -64,6 +64,7 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   block->error = nullptr;
   transition(*block, State::resident);
   ++totals_.allocations;
+  circle_.thread = 0;
   live_bytes_ += block->capacity_bytes;
   resident_bytes_ += block->capacity_bytes;
   totals_.peak_live_bytes = std::max(totals_.peak_live_bytes, live_bytes_);
@@ -123,6 +124,7 @@ void Engine::free(Address address) {
 // `copy` is what the caller has to give back to the store.
 void Engine::free_locked(Block& block, Slot& copy) {
   ++totals_.frees;
+  circle_.thread = 0;
   record(EventKind::free, &block, block.bytes, block.op);
   live_bytes_ -= block.capacity_bytes;
   if (block.holds > 0) held_bytes_ -= block.capacity_bytes;

@@ -11,6 +11,7 @@
 // - An address is a block's for as long as it is allocated, whether its memory is there or not.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -122,15 +123,14 @@ class Engine {
     int thread = 0;
     std::vector<OpenOp> open;
   };
-  enum class Wait { no, allocation, fault };
+  enum class Wait { no, yes };
 
   // memory.cpp: room within the budget
   Block* obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op);
-  bool make_room(Lock& lock, std::size_t need_bytes, Wait wait);
+  bool make_room(Lock& lock, std::size_t need_bytes);
   void clean_ahead();
   void drain_magazine(Lock& lock);
   void wait_for_change(Lock& lock);
-  bool is_spared(const Block& block) const;
   [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
                                         std::uint32_t op) const;
 
@@ -158,6 +158,7 @@ class Engine {
   void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire);
   void evict_unheld(Lock& lock);
   bool settled(const Ticket& ticket) const;
+  bool is_going_in_circles(const Block& block, int thread);
   ThreadOps& thread_ops();
   std::uint32_t op_name(const std::string& op);
   Block& live_block(Address address);
@@ -203,6 +204,16 @@ class Engine {
   BusyTime in_busy_;
   Trace trace_;
   std::vector<FaultRecord> faults_;
+  // Faults of one thread at the same few blocks, without an allocation, free or op between them.
+  struct Circle {
+    std::array<std::uint64_t, 16> blocks{};
+    std::size_t next = 0;
+    int thread = 0;
+    int faults = 0;
+    double begun_cpu_seconds = 0;
+    double begun_seconds = 0;
+  };
+  Circle circle_;
 
   // Last: its destructor completes jobs, which need everything above.
   std::unique_ptr<TransferQueue> queue_;

@@ -15,10 +15,6 @@ namespace {
 constexpr std::size_t clean_ahead_share = 8;
 constexpr std::size_t clean_ahead_most_bytes = std::size_t{256} << 20;
 
-// A thread that touches unannounced blocks needs those it touched just before as well: an
-// instruction has up to three operands. Evicting them to serve it would never come to an end.
-constexpr int spared_by_faults = 2;
-
 }  // namespace
 
 // Returns a block in the state `staging`, charged and with all its memory, or, with Wait::no,
@@ -33,14 +29,7 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
     if (wait == Wait::no) return nullptr;
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
     if (waited_since == 0) waited_since = now_seconds();
-    if (!make_room(lock, size.bytes, wait)) {
-      std::size_t used_bytes = held_bytes_;
-      for (Block* b = policy_->first(); wait == Wait::fault && b != nullptr;
-           b = policy_->next(*b)) {
-        if (is_spared(*b)) used_bytes += b->capacity_bytes;
-      }
-      throw_out_of_memory(size.bytes, used_bytes, op);
-    }
+    if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, held_bytes_, op);
   }
   if (waited_since != 0) {
     const double seconds = now_seconds() - waited_since;
@@ -74,11 +63,10 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
 
 // One step towards room for `need_bytes`: evicts a block, or sees to it that enough are on their
 // way out and waits for a change. False if nothing can be evicted and nothing is under way.
-bool Engine::make_room(Lock& lock, std::size_t need_bytes, Wait wait) {
+bool Engine::make_room(Lock& lock, std::size_t need_bytes) {
   std::size_t coming = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
   for (Block* block = policy_->first(); block != nullptr && coming < need_bytes;) {
     Block* next = policy_->next(*block);
-    if (wait == Wait::fault && is_spared(*block)) break;
     if (block->state == State::clean && !block->busy) {
       evict(lock, *block);
       return true;
@@ -112,13 +100,7 @@ void Engine::clean_ahead() {
   }
 }
 
-bool Engine::is_spared(const Block& block) const {
-  const Block* after = &block;
-  for (int i = 0; i < spared_by_faults && after != nullptr; ++i) after = policy_->next(*after);
-  return after == nullptr;
-}
-
-// `used_bytes` is what cannot be evicted: held, or spared for the sake of a fault.
+// `used_bytes` is what cannot be evicted.
 void Engine::throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
                                  std::uint32_t op) const {
   const std::size_t needed_bytes =

@@ -56,7 +56,7 @@ FileStore::FileStore(const std::string& directory, std::size_t budget_bytes, boo
                        " is a file system in memory (tmpfs): what is swapped out there " +
                        "still takes RAM");
   }
-  if (reserve_now) {
+  if (reserve_now && budget_bytes_ > 0) {
     try {
       grow(budget_bytes_);
     } catch (...) {

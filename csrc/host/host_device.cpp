@@ -79,10 +79,13 @@ void HostDevice::commit(Span span) {
 
 void HostDevice::decommit(Span span) {
   // A new mapping rather than MADV_DONTNEED: it merges with its closed neighbours.
-  if (mmap(pointer(span.address), span.bytes, PROT_NONE, closed_flags | MAP_FIXED, -1, 0) ==
+  if (mmap(pointer(span.address), span.bytes, PROT_NONE, closed_flags | MAP_FIXED, -1, 0) !=
       MAP_FAILED) {
-    fail("mmap over a block", errno);
+    return;
   }
+  // No mapping left for that: at least the memory goes, and what comes next reads as zeros.
+  madvise(pointer(span.address), span.bytes, MADV_DONTNEED);
+  protect(span, Access::none);
 }
 
 // A range that was put together from several others is several mappings to the system, and one call
