@@ -17,7 +17,7 @@ from swapmem.records import BlockInfo, Fault, TraceEvent
 from swapmem.report import format_report
 from swapmem.sizes import parse_bytes
 
-# Chosen by measurement on NVMe: bench/test_swap_rate.py.
+# A deep queue from one large array or from many small ones; bench/bench_transfers.py measures it.
 _WORKERS = 4
 _CHUNK_BYTES = 2 << 20
 # What a store may use of the free space if nobody said how much.

@@ -1,7 +1,5 @@
 #include "core/engine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 

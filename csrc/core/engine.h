@@ -141,6 +141,7 @@ class Engine {
   bool prepare_cleaning(Block& block, Job& job);
   void complete_cleaning(Block& block, Job& job);
   void evict(Lock& lock, Block& block);
+  void release(Lock& lock, Slot copy);
   void give_up(Span span);
   void start_filling(Block& block, Block& staging, Priority priority);
   void swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op);

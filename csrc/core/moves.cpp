@@ -117,11 +117,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
       ++errors_;
     }
   }
-  if (unused) {
-    lock.unlock();
-    store_->release(unused);  // before drain may return
-    lock.lock();
-  }
+  release(lock, unused);  // before drain may return
   --under_way_;
   changed();
 }
@@ -176,14 +172,20 @@ void Engine::evict(Lock& lock, Block& block) {
     const Slot copy = block.copy;
     block.copy = {};
     finish_free(block);
-    lock.unlock();
-    store_->release(copy);
-    lock.lock();
+    release(lock, copy);
   } else if (!closed && block.holds == 0) {
     policy_->add(block);
   }
   --under_way_;
   changed();
+}
+
+// Gives a copy that is of no use any more back to the store; none is fine.
+void Engine::release(Lock& lock, Slot copy) {
+  if (!copy) return;
+  lock.unlock();
+  store_->release(copy);
+  lock.lock();
 }
 
 // Nothing is to be left behind the span. Where even that is refused, an error is reported already.
@@ -280,11 +282,7 @@ void Engine::complete_filling(Block& block, Job& job) {
   } else if (!error && block.holds == 0) {
     policy_->add(block);
   }
-  if (unused) {
-    lock.unlock();
-    store_->release(unused);  // before drain may return
-    lock.lock();
-  }
+  release(lock, unused);  // before drain may return
   --under_way_;
   changed();
 }
@@ -320,11 +318,7 @@ void Engine::set_access(Lock& lock, Block& block, Access access, Slot unused) {
     unused = std::exchange(block.copy, {});
     finish_free(block);
     block.sealed = true;
-    if (unused) {
-      lock.unlock();
-      store_->release(unused);
-      lock.lock();
-    }
+    release(lock, unused);
   }
   --under_way_;
   changed();
