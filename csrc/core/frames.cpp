@@ -12,22 +12,28 @@ namespace {
 
 constexpr std::size_t granule_bytes = min_block_bytes;
 
+// Fresh memory is taken while less than this part of all memory waits for an owner.
+constexpr std::size_t fresh_share = 4;
+
 std::size_t round_up(std::size_t n, std::size_t unit) {
   return (n + unit - 1) / unit * unit;
-}
-std::size_t round_down(std::size_t n, std::size_t unit) {
-  return n / unit * unit;
 }
 
 }  // namespace
 
 Frames::Frames(Device& device, Budget& budget)
-    : device_(device), budget_(budget), region_(device.region()), next_address_(region_.address) {}
+    : device_(device),
+      budget_(budget),
+      region_(device.region()),
+      frame_bytes_(device.frame_bytes()),
+      first_large_(size_class(frame_bytes_).index),
+      next_address_(region_.address) {}
 
 Block* Frames::carve(SizeClass size) {
-  const std::size_t alignment =
-      size.bytes >= device_.frame_bytes() ? device_.frame_bytes() : granule_bytes;
-  const Address address = round_up(next_address_, alignment);
+  const std::size_t head = size.bytes % frame_bytes_;
+  const bool large = size.bytes >= frame_bytes_;
+  const Address address =
+      large ? round_up(next_address_ + head, frame_bytes_) - head : next_address_;
   if (address > region_.end() || size.bytes > region_.end() - address) {
     throw DeviceError(
         "the reserved address space of " + std::to_string(region_.bytes) + " bytes is used up",
@@ -90,41 +96,99 @@ Block* Frames::take_warm() {
   return nullptr;
 }
 
-// The smallest warm block that covers the need alone, else the largest; out of its list.
-Block* Frames::take_donor(std::size_t need_bytes) {
-  const std::uint32_t fitting = size_class(need_bytes).index;
-  std::size_t i = fitting;
-  while (i < size_class_count && warm_[i].empty()) ++i;
-  if (i == size_class_count) {
-    i = fitting;
-    while (warm_[--i].empty()) {
-    }
-  }
-  Block* block = warm_[i].front();
-  warm_[i].pop_front();
+Block* Frames::pop_warm(std::size_t index) {
+  Block* block = warm_[index].front();
+  warm_[index].pop_front();
   warm_bytes_ -= block->warm_bytes;
   return block;
 }
 
-// Takes memory from the end of the donor's warm part; returns how much of the need it covers.
-// Whole frames are moved as they are. What is left over at the end of a donor of whole frames is
-// given back and counts as fresh for the need: moving it would misalign everything that follows.
-std::size_t Frames::take_memory(Block& donor, std::size_t& offset, std::size_t need_bytes,
-                                Grant& grant) {
-  const std::size_t frame = device_.frame_bytes();
-  const bool whole_frames = need_bytes >= frame && offset % frame == 0;
-  const std::size_t tail = whole_frames ? donor.warm_bytes % frame : 0;
-  if (tail != 0) {
-    donor.warm_bytes -= tail;
-    grant.drops.push_back({donor.address + donor.warm_bytes, tail});
-    return tail;
+// The smallest warm block that holds the need alone, else the largest that holds a frame.
+Block* Frames::take_frames_donor(std::size_t need_bytes) {
+  const std::size_t fitting = size_class(need_bytes).index;
+  for (std::size_t i = fitting; i < size_class_count; ++i) {
+    if (!warm_[i].empty()) return pop_warm(i);
   }
-  const std::size_t moved =
-      std::min(donor.warm_bytes, whole_frames ? round_down(need_bytes, frame) : need_bytes);
-  donor.warm_bytes -= moved;
-  grant.moves.push_back({donor.address + donor.warm_bytes, grant.block->address + offset, moved});
-  offset += moved;
-  return moved;
+  for (std::size_t i = fitting; i-- > first_large_;) {
+    if (!warm_[i].empty()) return pop_warm(i);
+  }
+  return nullptr;
+}
+
+// The smallest warm block without frames that holds the need alone.
+Block* Frames::take_loose_donor(std::size_t need_bytes) {
+  for (std::size_t i = size_class(need_bytes).index; i < first_large_; ++i) {
+    if (!warm_[i].empty()) return pop_warm(i);
+  }
+  return nullptr;
+}
+
+// The largest warm block without frames.
+Block* Frames::take_loose() {
+  for (std::size_t i = first_large_; i-- > 0;) {
+    if (!warm_[i].empty()) return pop_warm(i);
+  }
+  return nullptr;
+}
+
+// Takes frames off the end of a donor, or all that a block smaller than a frame has. The head of
+// one without frames goes to the leftovers.
+Span Frames::take_off(Block& donor, std::size_t most_bytes, std::vector<Span>& leftovers) {
+  const bool large = donor.capacity_bytes >= frame_bytes_;
+  const std::size_t head = large ? donor.capacity_bytes % frame_bytes_ : 0;
+  const std::size_t taken = std::min(donor.warm_bytes - head, most_bytes);
+  donor.warm_bytes -= taken;
+  const Span frames{donor.address + donor.warm_bytes, taken};
+  if (donor.warm_bytes == head) {
+    if (head != 0) leftovers.push_back({donor.address, head});
+    donor.warm_bytes = 0;
+  }
+  return frames;
+}
+
+// Loose memory of one piece, out of the leftovers, of a block without frames, or of a broken frame;
+// what remains of it is left over. None if there is no such piece.
+Span Frames::take_piece(std::size_t bytes, std::vector<Span>& leftovers, Grant& grant) {
+  auto source = std::find_if(leftovers.begin(), leftovers.end(),
+                             [&](const Span& span) { return span.bytes >= bytes; });
+  if (source == leftovers.end()) {
+    Block* donor = take_loose_donor(bytes);
+    if (donor == nullptr && !grant.donors.empty() && grant.donors.back()->warm_bytes != 0) {
+      donor = grant.donors.back();
+      grant.donors.pop_back();
+    } else if (donor == nullptr) {
+      donor = take_frames_donor(frame_bytes_);
+    }
+    if (donor == nullptr) return {};
+    grant.donors.push_back(donor);
+    const Span span = take_off(*donor, frame_bytes_, leftovers);
+    source = leftovers.insert(leftovers.end(), span);
+  }
+  source->bytes -= bytes;
+  const Span piece{source->end(), bytes};
+  if (source->bytes == 0) leftovers.erase(source);
+  return piece;
+}
+
+// Puts loose memory behind blocks without frames, where it waits; what is too little for a block
+// is given back. Returns how much that is.
+std::size_t Frames::park(Span loose, Grant& grant) {
+  while (loose.bytes >= min_block_bytes) {
+    SizeClass size = size_class(loose.bytes);
+    if (size.bytes > loose.bytes) size = size_class_at(size.index - 1);
+    Block* block = nullptr;
+    try {
+      block = take_cold(size);
+    } catch (const DeviceError&) {
+      break;  // no addresses are left to wait behind
+    }
+    loose.bytes -= size.bytes;
+    grant.moves.push_back({loose.end(), block->address, size.bytes});
+    grant.parked.push_back(block);
+    in_flight_bytes_ += size.bytes;
+  }
+  if (loose.bytes != 0) grant.drops.push_back(loose);
+  return loose.bytes;
 }
 
 bool Frames::grant(SizeClass size, Grant& out) {
@@ -142,19 +206,62 @@ bool Frames::grant(SizeClass size, Grant& out) {
   block->warm_bytes = 0;
   transition(*block, State::staging);
   out.block = block;
-
-  std::size_t offset = have;
-  std::size_t need = size.bytes - have;
-  while (need > budget_.room_bytes()) {
-    Block* donor = take_donor(need);
-    while (need > budget_.room_bytes() && donor->warm_bytes > 0) {
-      need -= take_memory(*donor, offset, need, out);
-    }
-    out.donors.push_back(donor);
-  }
-  budget_.charge(need);
-  if (!out.moves.empty()) block->fresh = false;
+  if (have < size.bytes) collect(have, out);
   return true;
+}
+
+// Finds memory for what the granted block lacks behind its first `have` bytes. Frames come from
+// frames and the head from one piece, so that nothing falls apart into ever smaller pieces; where
+// that cannot be had, loose memory is given back and makes room for fresh.
+void Frames::collect(std::size_t have, Grant& out) {
+  const Block& block = *out.block;
+  std::size_t loose = have == 0 ? block.capacity_bytes % frame_bytes_ : 0;
+  std::size_t frames = block.capacity_bytes - have - loose;
+  std::size_t dropped = 0;
+  std::vector<Span> leftovers;
+  // Memory that waits is taken before fresh memory unless there is little of it: a program whose
+  // sizes vary would else leave a cache for every one of them.
+  const bool enough_waits =
+      frames + loose <= warm_bytes_ && warm_bytes_ > budget_.used_bytes() / fresh_share;
+  const std::size_t room = enough_waits ? 0 : budget_.room_bytes();
+  const auto lacks = [&] { return frames + loose > room + dropped; };
+
+  Address at = block.address + have + loose;
+  while (frames > 0 && lacks()) {
+    Block* donor = take_frames_donor(frames);
+    if (donor == nullptr) break;
+    const Span taken = take_off(*donor, frames, leftovers);
+    out.donors.push_back(donor);
+    out.moves.push_back({taken.address, at, taken.bytes});
+    at += taken.bytes;
+    frames -= taken.bytes;
+  }
+  if (loose > 0 && lacks()) {
+    if (const Span piece = take_piece(loose, leftovers, out); piece.bytes != 0) {
+      out.moves.push_back({piece.address, block.address, loose});
+      loose = 0;
+    }
+  }
+  if (!out.moves.empty()) out.block->fresh = false;
+  while (lacks()) {
+    if (leftovers.empty()) {
+      Block* donor = take_loose();
+      leftovers.push_back(take_off(*donor, donor->warm_bytes, leftovers));
+      out.donors.push_back(donor);
+    }
+    dropped += leftovers.back().bytes;
+    out.drops.push_back(leftovers.back());
+    leftovers.pop_back();
+  }
+  for (const Span& span : leftovers) dropped += park(span, out);
+
+  const std::size_t fresh = frames + loose;
+  if (fresh > dropped) {
+    budget_.charge(fresh - dropped);
+  } else {
+    out.spare_bytes = dropped - fresh;
+    in_flight_bytes_ += out.spare_bytes;
+  }
 }
 
 void Frames::apply(const Grant& grant) {
@@ -171,10 +278,23 @@ void Frames::settle(const Grant& grant) {
       return_warm(*donor);
     }
   }
+  for (Block* block : grant.parked) {
+    in_flight_bytes_ -= block->capacity_bytes;
+    put_warm(*block);
+    block->sealed = true;
+  }
+  in_flight_bytes_ -= grant.spare_bytes;
+  budget_.release(grant.spare_bytes);
 }
 
 void Frames::revoke(const Grant& grant) {
   settle(grant);
+  for (Block* block : grant.parked) {
+    std::erase(warm_[block->size_class], block);
+    warm_bytes_ -= block->warm_bytes;
+    budget_.release(block->warm_bytes);
+    put_cold(*block);
+  }
   budget_.release(grant.block->capacity_bytes);
   put_cold(*grant.block);
 }
@@ -182,7 +302,10 @@ void Frames::revoke(const Grant& grant) {
 void Frames::undo(const Grant& grant) {
   // Which calls took effect is not known: nothing may be left behind any of the spans.
   std::vector<Span> spans = grant.drops;
-  for (const Grant::Move& move : grant.moves) spans.push_back({move.from, move.bytes});
+  for (const Grant::Move& move : grant.moves) {
+    spans.push_back({move.from, move.bytes});
+    spans.push_back({move.to, move.bytes});
+  }
   spans.push_back(grant.block->span());
   for (const Span& span : spans) {
     try {

@@ -1,8 +1,16 @@
 // Address ranges and the memory behind those that are not allocated.
 //
 // Freed blocks keep their memory (warm) for the next array of their size. An array of another size
-// takes over the memory of the warm blocks that have waited longest, moved behind its own
-// addresses, rather than fresh pages, which the system would have to clear.
+// takes over the memory of warm blocks, moved behind its own addresses, rather than fresh pages,
+// which the system would have to clear.
+//
+// A block of a frame or more is a head of less than a frame and then whole frames, aligned to them:
+//
+//     | head | frame | frame | ... |        head + whole frames == capacity_bytes
+//
+// Frames are taken off the end and only ever become frames again; heads and smaller blocks are
+// loose memory, each of one piece. So large memory stays in huge pages, and the number of mappings
+// stays below frames + blocks, however long a program runs.
 //
 // Threads: the engine's lock protects everything but `apply` and `undo`, which make the device
 // calls of a grant and touch only ranges that the grant has taken out of the lists.
@@ -29,10 +37,12 @@ struct Grant {
   };
   Block* block = nullptr;   // taken out of the lists; fully charged
   bool commit = false;      // (part of) the range has no access yet
-  std::vector<Span> drops;  // memory of donors that is given back, before anything is committed
-  std::vector<Move> moves;  // memory of donors that is moved behind the block
-  bool device_work() const { return commit || !drops.empty(); }  // moves imply commit
-  std::vector<Block*> donors;  // out of the lists until their memory has left
+  std::vector<Span> drops;  // memory that is given back, before anything is committed
+  std::vector<Move> moves;  // memory of donors that is moved behind the block, or parked
+  bool device_work() const { return commit; }  // drops and moves imply it
+  std::vector<Block*> donors;                  // out of the lists until their memory has left
+  std::vector<Block*> parked;   // cold blocks that take what is left over of the donors
+  std::size_t spare_bytes = 0;  // dropped and not needed: charged until the drops are done
 };
 
 class Frames {
@@ -58,23 +68,33 @@ class Frames {
 
   Block* find(Address address);  // the block whose range holds the address, or nullptr
   std::size_t warm_bytes() const { return warm_bytes_; }
+  std::size_t in_flight_bytes() const { return in_flight_bytes_; }
   const std::deque<Block>& blocks() const { return blocks_; }
   const Span& region() const { return region_; }
 
  private:
   Block* carve(SizeClass size);
-  Block* take_donor(std::size_t need_bytes);
-  std::size_t take_memory(Block& donor, std::size_t& offset, std::size_t need_bytes, Grant& grant);
+  Block* pop_warm(std::size_t index);
+  Block* take_frames_donor(std::size_t need_bytes);
+  Block* take_loose_donor(std::size_t need_bytes);
+  Block* take_loose();
+  Span take_off(Block& donor, std::size_t most_bytes, std::vector<Span>& leftovers);
+  Span take_piece(std::size_t bytes, std::vector<Span>& leftovers, Grant& grant);
+  std::size_t park(Span loose, Grant& grant);
+  void collect(std::size_t have, Grant& out);
 
   Device& device_;
   Budget& budget_;
   const Span region_;
+  const std::size_t frame_bytes_;
+  const std::size_t first_large_;     // the class of one frame
   Address next_address_;              // of the part of the region that no block has yet
   std::deque<Block> blocks_;          // addresses of blocks are stable
   std::vector<std::uint32_t> index_;  // by granule of the region: number of the block + 1
   std::array<std::vector<Block*>, size_class_count> cold_;
   std::array<std::deque<Block*>, size_class_count> warm_;  // the longest waiting at the front
   std::size_t warm_bytes_ = 0;                             // Σ warm_bytes over warm_
+  std::size_t in_flight_bytes_ = 0;  // Σ parked and spare bytes of grants that are being applied
 };
 
 }  // namespace swapmem

@@ -97,7 +97,8 @@ void Engine::check_invariants() const {
   std::size_t in_policy = 0;
   for (const Block* b = policy_->first(); b != nullptr; b = policy_->next(*b)) ++in_policy;
   require(listed == in_policy, "listed blocks == blocks in the policy");
-  require(charged == budget_.used_bytes(), "sum of charged bytes == used bytes");
+  require(charged + frames_.in_flight_bytes() == budget_.used_bytes(),
+          "sum of charged bytes == used bytes");
   require(budget_.used_bytes() <= budget_.limit_bytes(), "used bytes <= budget");
   require(held == held_bytes_, "sum of held capacity == held bytes");
   require(live == live_bytes_, "sum of live capacity == live bytes");

@@ -26,6 +26,12 @@ inline SizeClass size_class(std::size_t bytes) {
   return {static_cast<std::uint32_t>(1 + 16 * (k - 4) + (steps - 17)), steps * step * page_bytes};
 }
 
+inline SizeClass size_class_at(std::uint32_t index) {
+  if (index == 0) return {0, min_block_bytes};
+  const unsigned k = 4 + (index - 1) / 16;
+  return {index, ((index - 1) % 16 + 17) * (std::size_t{1} << (k - 4)) * page_bytes};
+}
+
 constexpr std::size_t size_class_count = 1 + 16 * 40;
 
 }  // namespace swapmem

@@ -71,9 +71,10 @@ void HostDevice::commit(Span span) {
   user_fault::forget(span);
   protect(span, Access::read_write);
   // Whole huge pages of this block alone: a neighbour's page must not come along uncharged.
-  const std::size_t huge = span.bytes / frame_bytes() * frame_bytes();
-  if (huge != 0 && span.address % frame_bytes() == 0) {
-    madvise(pointer(span.address), huge, MADV_HUGEPAGE);  // refused where the system has none: fine
+  const Address first = (span.address + frame_bytes() - 1) / frame_bytes() * frame_bytes();
+  const Address last = span.end() / frame_bytes() * frame_bytes();
+  if (first < last) {
+    madvise(pointer(first), last - first, MADV_HUGEPAGE);  // refused where there are none: fine
   }
 }
 

@@ -54,6 +54,14 @@ TEST(size_class, a_class_is_its_own_class) {
   }
 }
 
+TEST(size_class, an_index_names_its_class) {
+  for (const std::size_t bytes : interesting_sizes()) {
+    const SizeClass size = size_class(bytes);
+    CHECK_EQUAL(size_class_at(size.index).bytes, size.bytes);
+    CHECK_EQUAL(size_class_at(size.index).index, size.index);
+  }
+}
+
 TEST(size_class, what_is_smaller_than_a_block_is_the_smallest_block) {
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, min_block_bytes}) {
     CHECK_EQUAL(size_class(bytes).bytes, min_block_bytes);
