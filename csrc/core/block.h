@@ -68,9 +68,11 @@ struct Block {
   bool evict_next = false;  // cleaning: take the memory away once the copy is complete
   bool busy = false;        // a device call is under way that must end before anything else
   bool retired = false;     // its data is not needed soon
+  bool offered = false;     // every touch of it will be announced
   std::uint32_t holds = 0;  // open ops, pins and calls under way that need it resident
   std::uint32_t pins = 0;   // of which user pins
   std::size_t warm_bytes = 0;
+  Fences last_use;  // of its memory, whoever's it was; empty where nothing is queued
   Slot copy;
   std::shared_ptr<Job> job;  // cleaning, filling
   std::exception_ptr error;  // of the last transfer, if it failed

@@ -5,13 +5,17 @@
 //   put behind parts of it (commit), taken away (decommit), or moved from one part to another.
 // - Threads: every call may come from any thread, also several at once, but never two at once for
 //   overlapping spans. The engine calls with none of its locks held.
-// - Order: a call has taken full effect when it returns, for every thread.
+// - Order: a call has taken full effect when it returns, for every thread of the host. Where work
+//   is queued on streams, a fence is a point in it: `last_use` is what has to have passed before
+//   the memory is taken from where it was. The device may put that off, and memory may be used at
+//   its new place before, by work that is ordered after the fence.
 // - Errors: DeviceError. A call that throws has changed nothing that can be seen through `block`
 //   addresses; moves of several pieces are made of calls that each hold to this.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace swapmem {
 
@@ -24,6 +28,36 @@ struct Span {
   bool contains(Address a) const { return a - address < bytes; }
 };
 
+// A point in what a stream of a device was given: the stream's number above fence_stream_shift, its
+// position below. 0 has always passed; of two on one stream the greater passes last.
+using Fence = std::uint64_t;
+constexpr unsigned fence_stream_shift = 48;
+
+// Several, at most one of each stream: all have to pass.
+class Fences {
+ public:
+  void add(Fence fence) {
+    if (fence == 0) return;
+    for (Fence& known : fences_) {
+      if (known >> fence_stream_shift == fence >> fence_stream_shift) {
+        if (fence > known) known = fence;
+        return;
+      }
+    }
+    fences_.push_back(fence);
+  }
+  void add(const Fences& others) {
+    for (const Fence fence : others.fences_) add(fence);
+  }
+  void clear() { fences_.clear(); }
+  bool empty() const { return fences_.empty(); }
+  auto begin() const { return fences_.begin(); }
+  auto end() const { return fences_.end(); }
+
+ private:
+  std::vector<Fence> fences_;  // mostly none or one
+};
+
 enum class Access { none, read, read_write };
 
 class Device {
@@ -31,6 +65,9 @@ class Device {
   virtual ~Device() = default;
 
   virtual Span region() const = 0;
+
+  // The smallest piece of memory. Spans begin and end at multiples of it.
+  virtual std::size_t unit_bytes() const { return 4096; }
 
   // Moves of whole frames at addresses that are multiples of this are cheap; so are large blocks
   // that start at one. A power of two.
@@ -40,13 +77,17 @@ class Device {
   // held no memory before.
   virtual void commit(Span span) = 0;
 
+  // The same for memory that begin_fill alone will use: it need not be accessible.
+  virtual void commit_staging(Span span) { commit(span); }
+
   // Gives the memory behind the span back to the system; a touch is then a fault.
-  virtual void decommit(Span span) = 0;
+  virtual void decommit(Span span, const Fences& last_use) = 0;
 
   // Puts the memory behind `from` behind `to`, contents and access kept, in one step: another
   // thread that looks at `to` sees a fault or all of it. `from` then has no memory and is not
-  // accessible through its old mapping's contents. No overlap.
-  virtual void move(Address from, Address to, std::size_t bytes) = 0;
+  // accessible through its old mapping's contents. No overlap. Whole frames move as they are;
+  // a piece of a frame need not keep its contents. Access may have to wait for commit(to).
+  virtual void move(Address from, Address to, std::size_t bytes, const Fences& last_use) = 0;
 
   // What user code may do. A touch that is not allowed reaches Engine::fault.
   virtual void protect(Span span, Access access) = 0;
@@ -59,6 +100,17 @@ class Device {
   // Whether protect(read) stops writes. Where it does not, a copy in the store is good only until
   // the next announced touch.
   virtual bool sees_writes() const = 0;
+
+  // Whether a touch of memory that is not there reaches Engine::fault. Where it does not, only
+  // blocks that were offered are taken, see Engine::offer.
+  virtual bool sees_touches() const { return true; }
+
+  // After all that the calling thread's current stream was given so far.
+  virtual Fence fence() { return 0; }
+  // Returns when it has passed.
+  virtual void wait(Fence) {}
+  // What the calling thread's current stream is given from here on comes after it.
+  virtual void order(Fence) {}
 
   // Where a block that comes back has to be filled: `staging` has memory, `block` has none.
   // finish_fill then makes it the block's.

@@ -23,6 +23,7 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
       store_(std::move(store)),
       policy_(std::move(policy)),
       region_(device_->region()),
+      sees_touches_(device_->sees_touches()),
       serial_(next_serial()),
       budget_(options.budget_bytes),
       frames_(*device_, budget_),
@@ -49,16 +50,17 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   // Before anything is evicted for it, and before a size that has no class is looked up.
   if (bytes > budget_.limit_bytes()) throw_out_of_memory(bytes, held_bytes_, op);
   bytes = std::max<std::size_t>(bytes, 1);
-  const SizeClass size = size_class(bytes);
+  const SizeClass size = frames_.size_of(bytes);
   if (size.bytes > budget_.limit_bytes() - held_bytes_) {
     throw_out_of_memory(size.bytes, held_bytes_, op);
   }
-  Block* block = obtain(lock, size, Wait::yes, op);
+  Block* block = obtain(lock, size, Grant::Purpose::array, Wait::yes, op);
   if (zeroed != nullptr) *zeroed = block->fresh;
   block->id = next_id_++;
   block->bytes = bytes;
   block->op = op;
   block->retired = false;
+  block->offered = false;
   block->error = nullptr;
   transition(*block, State::resident);
   ++totals_.allocations;
@@ -68,14 +70,30 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   totals_.peak_live_bytes = std::max(totals_.peak_live_bytes, live_bytes_);
   totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
   if (ops.open.empty()) {
-    policy_->add(*block);
+    list(*block);
   } else {
     ops.open.back().held.emplace_back(block, block->id);
     hold(*block);
     for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_.load());
   }
   record(EventKind::allocate, block, bytes, op);
-  return block->address;
+  const Address address = block->address;
+  if (!block->last_use.empty()) {
+    const Fences last_use = block->last_use;
+    lock.unlock();
+    order(address, last_use);
+  }
+  return address;
+}
+
+// What the caller does with its new block comes after what the memory was used for before.
+void Engine::order(Address address, const Fences& last_use) {
+  try {
+    for (const Fence fence : last_use) device_->order(fence);
+  } catch (...) {
+    free(address);
+    throw;
+  }
 }
 
 Address Engine::allocate_quick(std::size_t bytes, bool* zeroed) {
@@ -99,7 +117,7 @@ void Engine::drain_magazine(Lock& lock) {
   std::vector<Slot> copies;  // of blocks that were copied ahead of need while they waited here
   magazine_.drain([&](Address address) {
     Slot copy;
-    free_locked(live_block(address), copy);
+    free_locked(live_block(address), copy, 0);
     if (copy) copies.push_back(copy);
   });
   if (copies.empty()) return;
@@ -109,18 +127,19 @@ void Engine::drain_magazine(Lock& lock) {
 }
 
 void Engine::free(Address address) {
+  const Fence last_use = device_->fence();
   Slot copy;
   {
     Lock lock(mutex_);
     Block& block = live_block(address);
     if (block.address != address) throw InvalidBlock("free of an address inside a block");
-    free_locked(block, copy);
+    free_locked(block, copy, last_use);
   }
   if (copy) store_->release(copy);
 }
 
 // `copy` is what the caller has to give back to the store.
-void Engine::free_locked(Block& block, Slot& copy) {
+void Engine::free_locked(Block& block, Slot& copy, Fence last_use) {
   ++totals_.frees;
   circle_.thread = 0;
   record(EventKind::free, &block, block.bytes, block.op);
@@ -128,6 +147,7 @@ void Engine::free_locked(Block& block, Slot& copy) {
   if (block.holds > 0) held_bytes_ -= block.capacity_bytes;
   block.holds = block.pins = 0;
   if (block.listed) policy_->remove(block);
+  block.last_use.add(last_use);
   block.id = 0;
   block.freed = true;
   if (block.state == State::cleaning) {

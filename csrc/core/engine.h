@@ -77,6 +77,11 @@ class Engine {
   void abort_ops(std::size_t depth);
   std::size_t op_depth();
   void begin_iteration();
+  // On a device that sees no touches (Device::sees_touches) only these blocks are swapped out for
+  // others: the caller says that each of their touches will be announced. `withdraw` takes that
+  // back; the blocks are in memory when it returns.
+  void offer(std::span<const Address> addresses);
+  void withdraw(std::span<const Address> addresses);
   // Starts swap-ins in this order while memory can be had without waiting. Returns how many of the
   // addresses are resident or on their way.
   std::size_t prefetch(std::span<const Address> addresses);
@@ -126,7 +131,10 @@ class Engine {
   enum class Wait { no, yes };
 
   // memory.cpp: room within the budget
-  Block* obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op);
+  bool may_evict(const Block& block) const { return sees_touches_ || block.offered; }
+  void list(Block& block);
+  std::size_t kept_bytes() const;
+  Block* obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait, std::uint32_t op);
   bool make_room(Lock& lock, std::size_t need_bytes);
   void clean_ahead();
   void drain_magazine(Lock& lock);
@@ -156,7 +164,7 @@ class Engine {
   void unhold(Block& block);
   void use(Lock& lock, Block& block, Wait wait, std::uint32_t op);
   void await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op);
-  void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire);
+  void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use);
   void evict_unheld(Lock& lock);
   bool settled(const Ticket& ticket) const;
   bool is_going_in_circles(const Block& block, int thread);
@@ -165,7 +173,8 @@ class Engine {
   Block& live_block(Address address);
   Block* find_live(Address address) const;
 
-  void free_locked(Block& block, Slot& copy);
+  void order(Address address, const Fences& last_use);
+  void free_locked(Block& block, Slot& copy, Fence last_use);
   void record(EventKind kind, const Block* block, std::size_t bytes, std::uint32_t op,
               double seconds = 0);
   void changed();
@@ -174,6 +183,7 @@ class Engine {
   const std::unique_ptr<Store> store_;
   const std::unique_ptr<Policy> policy_;
   const Span region_;
+  const bool sees_touches_;
   const std::uint64_t serial_;  // tells engines apart in thread-local caches
 
   mutable std::mutex mutex_;

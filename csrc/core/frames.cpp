@@ -25,15 +25,20 @@ Frames::Frames(Device& device, Budget& budget)
     : device_(device),
       budget_(budget),
       region_(device.region()),
+      unit_bytes_(device.unit_bytes()),
       frame_bytes_(device.frame_bytes()),
       first_large_(size_class(frame_bytes_).index),
       next_address_(region_.address) {}
 
+SizeClass Frames::size_of(std::size_t bytes) const {
+  return size_class(round_up(bytes, unit_bytes_));
+}
+
 Block* Frames::carve(SizeClass size) {
   const std::size_t head = size.bytes % frame_bytes_;
   const bool large = size.bytes >= frame_bytes_;
-  const Address address =
-      large ? round_up(next_address_ + head, frame_bytes_) - head : next_address_;
+  const Address address = large ? round_up(next_address_ + head, frame_bytes_) - head
+                                : round_up(next_address_, unit_bytes_);
   if (address > region_.end() || size.bytes > region_.end() - address) {
     throw DeviceError(
         "the reserved address space of " + std::to_string(region_.bytes) + " bytes is used up",
@@ -70,6 +75,7 @@ void Frames::put_cold(Block& block) {
   if (block.state != State::cold) transition(block, State::cold);
   block.warm_bytes = 0;
   block.sealed = false;
+  block.last_use.clear();
   cold_[block.size_class].push_back(&block);
 }
 
@@ -133,14 +139,14 @@ Block* Frames::take_loose() {
 
 // Takes frames off the end of a donor, or all that a block smaller than a frame has. The head of
 // one without frames goes to the leftovers.
-Span Frames::take_off(Block& donor, std::size_t most_bytes, std::vector<Span>& leftovers) {
+Span Frames::take_off(Block& donor, std::size_t most_bytes, Pieces& leftovers) {
   const bool large = donor.capacity_bytes >= frame_bytes_;
   const std::size_t head = large ? donor.capacity_bytes % frame_bytes_ : 0;
   const std::size_t taken = std::min(donor.warm_bytes - head, most_bytes);
   donor.warm_bytes -= taken;
   const Span frames{donor.address + donor.warm_bytes, taken};
   if (donor.warm_bytes == head) {
-    if (head != 0) leftovers.push_back({donor.address, head});
+    if (head != 0) leftovers.push_back({{donor.address, head}, donor.last_use});
     donor.warm_bytes = 0;
   }
   return frames;
@@ -148,9 +154,9 @@ Span Frames::take_off(Block& donor, std::size_t most_bytes, std::vector<Span>& l
 
 // Loose memory of one piece, out of the leftovers, of a block without frames, or of a broken frame;
 // what remains of it is left over. None if there is no such piece.
-Span Frames::take_piece(std::size_t bytes, std::vector<Span>& leftovers, Grant& grant) {
+Grant::Piece Frames::take_piece(std::size_t bytes, Pieces& leftovers, Grant& grant) {
   auto source = std::find_if(leftovers.begin(), leftovers.end(),
-                             [&](const Span& span) { return span.bytes >= bytes; });
+                             [&](const auto& piece) { return piece.span.bytes >= bytes; });
   if (source == leftovers.end()) {
     Block* donor = take_loose_donor(bytes);
     if (donor == nullptr && !grant.donors.empty() && grant.donors.back()->warm_bytes != 0) {
@@ -162,33 +168,35 @@ Span Frames::take_piece(std::size_t bytes, std::vector<Span>& leftovers, Grant& 
     if (donor == nullptr) return {};
     grant.donors.push_back(donor);
     const Span span = take_off(*donor, frame_bytes_, leftovers);
-    source = leftovers.insert(leftovers.end(), span);
+    source = leftovers.insert(leftovers.end(), {span, donor->last_use});
   }
-  source->bytes -= bytes;
-  const Span piece{source->end(), bytes};
-  if (source->bytes == 0) leftovers.erase(source);
+  source->span.bytes -= bytes;
+  const Grant::Piece piece{{source->span.end(), bytes}, source->last_use};
+  if (source->span.bytes == 0) leftovers.erase(source);
   return piece;
 }
 
 // Puts loose memory behind blocks without frames, where it waits; what is too little for a block
 // is given back. Returns how much that is.
-std::size_t Frames::park(Span loose, Grant& grant) {
-  while (loose.bytes >= min_block_bytes) {
-    SizeClass size = size_class(loose.bytes);
-    if (size.bytes > loose.bytes) size = size_class_at(size.index - 1);
+std::size_t Frames::park(Grant::Piece loose, Grant& grant) {
+  Span& left = loose.span;
+  while (left.bytes >= min_block_bytes) {
+    SizeClass size = size_class(left.bytes);
+    if (size.bytes > left.bytes) size = size_class_at(size.index - 1);
     Block* block = nullptr;
     try {
       block = take_cold(size);
     } catch (const DeviceError&) {
       break;  // no addresses are left to wait behind
     }
-    loose.bytes -= size.bytes;
-    grant.moves.push_back({loose.end(), block->address, size.bytes});
+    left.bytes -= size.bytes;
+    block->last_use = loose.last_use;
+    grant.moves.push_back({left.end(), block->address, size.bytes, loose.last_use});
     grant.parked.push_back(block);
     in_flight_bytes_ += size.bytes;
   }
-  if (loose.bytes != 0) grant.drops.push_back(loose);
-  return loose.bytes;
+  if (left.bytes != 0) grant.drops.push_back(loose);
+  return left.bytes;
 }
 
 bool Frames::grant(SizeClass size, Grant& out) {
@@ -214,11 +222,11 @@ bool Frames::grant(SizeClass size, Grant& out) {
 // frames and the head from one piece, so that nothing falls apart into ever smaller pieces; where
 // that cannot be had, loose memory is given back and makes room for fresh.
 void Frames::collect(std::size_t have, Grant& out) {
-  const Block& block = *out.block;
+  Block& block = *out.block;
   std::size_t loose = have == 0 ? block.capacity_bytes % frame_bytes_ : 0;
   std::size_t frames = block.capacity_bytes - have - loose;
   std::size_t dropped = 0;
-  std::vector<Span> leftovers;
+  Pieces leftovers;
   // Memory that waits is taken before fresh memory unless there is little of it: a program whose
   // sizes vary would else leave a cache for every one of them.
   const bool enough_waits =
@@ -232,28 +240,32 @@ void Frames::collect(std::size_t have, Grant& out) {
     if (donor == nullptr) break;
     const Span taken = take_off(*donor, frames, leftovers);
     out.donors.push_back(donor);
-    out.moves.push_back({taken.address, at, taken.bytes});
+    out.moves.push_back({taken.address, at, taken.bytes, donor->last_use});
+    block.last_use.add(donor->last_use);
     at += taken.bytes;
     frames -= taken.bytes;
   }
   if (loose > 0 && lacks()) {
-    if (const Span piece = take_piece(loose, leftovers, out); piece.bytes != 0) {
-      out.moves.push_back({piece.address, block.address, loose});
+    const Grant::Piece piece = take_piece(loose, leftovers, out);
+    if (piece.span.bytes != 0) {
+      out.moves.push_back({piece.span.address, block.address, loose, piece.last_use});
+      block.last_use.add(piece.last_use);
       loose = 0;
     }
   }
-  if (!out.moves.empty()) out.block->fresh = false;
+  if (!out.moves.empty()) block.fresh = false;
   while (lacks()) {
     if (leftovers.empty()) {
       Block* donor = take_loose();
-      leftovers.push_back(take_off(*donor, donor->warm_bytes, leftovers));
+      const Span all = take_off(*donor, donor->warm_bytes, leftovers);
+      leftovers.push_back({all, donor->last_use});
       out.donors.push_back(donor);
     }
-    dropped += leftovers.back().bytes;
+    dropped += leftovers.back().span.bytes;
     out.drops.push_back(leftovers.back());
     leftovers.pop_back();
   }
-  for (const Span& span : leftovers) dropped += park(span, out);
+  for (const Grant::Piece& piece : leftovers) dropped += park(piece, out);
 
   const std::size_t fresh = frames + loose;
   if (fresh > dropped) {
@@ -264,10 +276,18 @@ void Frames::collect(std::size_t have, Grant& out) {
   }
 }
 
-void Frames::apply(const Grant& grant) {
-  for (const Span& drop : grant.drops) device_.decommit(drop);
-  for (const Grant::Move& move : grant.moves) device_.move(move.from, move.to, move.bytes);
-  if (grant.commit) device_.commit(grant.block->span());  // last: moved memory keeps its access
+void Frames::apply(const Grant& grant, Grant::Purpose purpose) {
+  for (const Grant::Piece& drop : grant.drops) device_.decommit(drop.span, drop.last_use);
+  for (const Grant::Move& move : grant.moves) {
+    device_.move(move.from, move.to, move.bytes, move.last_use);
+  }
+  if (!grant.commit) return;
+  // Last: moved memory keeps its access.
+  if (purpose == Grant::Purpose::array) {
+    device_.commit(grant.block->span());
+  } else {
+    device_.commit_staging(grant.block->span());
+  }
 }
 
 void Frames::settle(const Grant& grant) {
@@ -301,15 +321,15 @@ void Frames::revoke(const Grant& grant) {
 
 void Frames::undo(const Grant& grant) {
   // Which calls took effect is not known: nothing may be left behind any of the spans.
-  std::vector<Span> spans = grant.drops;
+  Pieces pieces = grant.drops;
   for (const Grant::Move& move : grant.moves) {
-    spans.push_back({move.from, move.bytes});
-    spans.push_back({move.to, move.bytes});
+    pieces.push_back({{move.from, move.bytes}, move.last_use});
+    pieces.push_back({{move.to, move.bytes}, move.last_use});
   }
-  spans.push_back(grant.block->span());
-  for (const Span& span : spans) {
+  pieces.push_back({grant.block->span(), grant.block->last_use});
+  for (const Grant::Piece& piece : pieces) {
     try {
-      device_.decommit(span);
+      device_.decommit(piece.span, piece.last_use);
     } catch (const DeviceError&) {
       // The error that led here is the one that is reported.
     }

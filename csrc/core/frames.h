@@ -30,15 +30,21 @@ namespace swapmem {
 
 // Memory for one block: what has to be done to the device before it is there.
 struct Grant {
+  enum class Purpose { array, fill };
   struct Move {
     Address from;
     Address to;
     std::size_t bytes;
+    Fences last_use;
   };
-  Block* block = nullptr;   // taken out of the lists; fully charged
-  bool commit = false;      // (part of) the range has no access yet
-  std::vector<Span> drops;  // memory that is given back, before anything is committed
-  std::vector<Move> moves;  // memory of donors that is moved behind the block, or parked
+  struct Piece {
+    Span span;
+    Fences last_use;
+  };
+  Block* block = nullptr;    // taken out of the lists; fully charged
+  bool commit = false;       // (part of) the range has no access yet
+  std::vector<Piece> drops;  // memory that is given back, before anything is committed
+  std::vector<Move> moves;   // memory of donors that is moved behind the block, or parked
   bool device_work() const { return commit; }  // drops and moves imply it
   std::vector<Block*> donors;                  // out of the lists until their memory has left
   std::vector<Block*> parked;   // cold blocks that take what is left over of the donors
@@ -49,12 +55,16 @@ class Frames {
  public:
   Frames(Device& device, Budget& budget);
 
+  // The class of a block of so many bytes: whole units of the device.
+  SizeClass size_of(std::size_t bytes) const;
+
   // Bookkeeping of a grant for one block of the class, which becomes `staging`; false, and nothing
-  // changed, if the budget has no room and the warm blocks do not hold enough.
+  // changed, if the budget has no room and the warm blocks do not hold enough. The block's last_use
+  // is then that of all memory it gets.
   bool grant(SizeClass size, Grant& out);
 
-  void apply(const Grant& grant);   // the device calls, without the lock
-  void settle(const Grant& grant);  // then: the donors can be used again
+  void apply(const Grant& grant, Grant::Purpose purpose);  // the device calls, without the lock
+  void settle(const Grant& grant);                         // then: the donors can be used again
   void undo(const Grant& grant);    // the device calls, without the lock, after apply has thrown
   void revoke(const Grant& grant);  // then: the block is cold again and uncharged
 
@@ -73,19 +83,22 @@ class Frames {
   const Span& region() const { return region_; }
 
  private:
+  using Pieces = std::vector<Grant::Piece>;
+
   Block* carve(SizeClass size);
   Block* pop_warm(std::size_t index);
   Block* take_frames_donor(std::size_t need_bytes);
   Block* take_loose_donor(std::size_t need_bytes);
   Block* take_loose();
-  Span take_off(Block& donor, std::size_t most_bytes, std::vector<Span>& leftovers);
-  Span take_piece(std::size_t bytes, std::vector<Span>& leftovers, Grant& grant);
-  std::size_t park(Span loose, Grant& grant);
+  Span take_off(Block& donor, std::size_t most_bytes, Pieces& leftovers);
+  Grant::Piece take_piece(std::size_t bytes, Pieces& leftovers, Grant& grant);
+  std::size_t park(Grant::Piece loose, Grant& grant);
   void collect(std::size_t have, Grant& out);
 
   Device& device_;
   Budget& budget_;
   const Span region_;
+  const std::size_t unit_bytes_;
   const std::size_t frame_bytes_;
   const std::size_t first_large_;     // the class of one frame
   Address next_address_;              // of the part of the region that no block has yet

@@ -19,7 +19,8 @@ constexpr std::size_t clean_ahead_most_bytes = std::size_t{256} << 20;
 
 // Returns a block in the state `staging`, charged and with all its memory, or, with Wait::no,
 // nullptr where that would have to wait.
-Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
+Block* Engine::obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait,
+                      std::uint32_t op) {
   const std::uint64_t errors_before = errors_;
   double waited_since = 0;
   Grant grant;
@@ -29,7 +30,7 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
     if (wait == Wait::no) return nullptr;
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
     if (waited_since == 0) waited_since = now_seconds();
-    if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, held_bytes_, op);
+    if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, kept_bytes(), op);
   }
   if (waited_since != 0) {
     const double seconds = now_seconds() - waited_since;
@@ -44,7 +45,7 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
   ++under_way_;
   lock.unlock();
   try {
-    frames_.apply(grant);
+    frames_.apply(grant, purpose);
   } catch (...) {
     frames_.undo(grant);
     lock.lock();
@@ -59,6 +60,22 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Wait wait, std::uint32_t op) {
   changed();
   clean_ahead();
   return grant.block;
+}
+
+// A block that nobody holds joins those that may be evicted.
+void Engine::list(Block& block) {
+  if (may_evict(block)) policy_->add(block);
+}
+
+// What cannot be evicted.
+std::size_t Engine::kept_bytes() const {
+  if (sees_touches_) return held_bytes_;
+  std::size_t kept = 0;
+  for (const Block& block : frames_.blocks()) {
+    const bool kept_here = block.holds > 0 || (accessible(block.state) && !may_evict(block));
+    if (kept_here && !block.freed) kept += block.capacity_bytes;
+  }
+  return kept;
 }
 
 // One step towards room for `need_bytes`: evicts a block, or sees to it that enough are on their

@@ -51,14 +51,17 @@ void Engine::forget_eviction(Block& block) {
 }
 
 bool Engine::prepare_cleaning(Block& block, Job& job) {
+  Fences last_use;
   {
     Lock lock(mutex_);
     out_busy_.begin(now_seconds());
     if (job.cancelled) return false;
     job.preparing = true;
+    last_use = block.last_use;
   }
   std::exception_ptr error;
   try {
+    for (const Fence fence : last_use) device_->wait(fence);
     job.slot = store_->reserve(job.bytes);
     device_->protect(block.span(), Access::read);
   } catch (...) {
@@ -79,6 +82,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
   const bool copied = !job.cancelled && !job.error;
   block.job.reset();
   if (copied) {
+    block.last_use.clear();
     block.copy = job.slot;
     transition(block, State::clean);
     totals_.swap_out_bytes += job.bytes;
@@ -125,7 +129,8 @@ void Engine::complete_cleaning(Block& block, Job& job) {
 void Engine::evict(Lock& lock, Block& block) {
   // The memory moves behind a cold block's addresses, where it waits for its next user.
   Block* parked = frames_.take_cold(size_class(block.capacity_bytes));
-  policy_->remove(block);
+  parked->last_use = std::exchange(block.last_use, {});
+  if (block.listed) policy_->remove(block);
   block.error = nullptr;
   transition(block, State::evicting);
   leaving_bytes_ += block.capacity_bytes;
@@ -136,7 +141,7 @@ void Engine::evict(Lock& lock, Block& block) {
   try {
     device_->protect(block.span(), Access::none);
     closed = true;
-    device_->move(block.address, parked->address, block.capacity_bytes);
+    device_->move(block.address, parked->address, block.capacity_bytes, parked->last_use);
   } catch (...) {
     error = std::current_exception();
   }
@@ -153,6 +158,7 @@ void Engine::evict(Lock& lock, Block& block) {
     ++errors_;
   }
   if (!closed) {
+    block.last_use = parked->last_use;
     frames_.put_cold(*parked);
     transition(block, State::clean);
   } else {
@@ -174,7 +180,7 @@ void Engine::evict(Lock& lock, Block& block) {
     finish_free(block);
     release(lock, copy);
   } else if (!closed && block.holds == 0) {
-    policy_->add(block);
+    list(block);
   }
   --under_way_;
   changed();
@@ -191,7 +197,7 @@ void Engine::release(Lock& lock, Slot copy) {
 // Nothing is to be left behind the span. Where even that is refused, an error is reported already.
 void Engine::give_up(Span span) {
   try {
-    device_->decommit(span);
+    device_->decommit(span, {});
   } catch (const DeviceError&) {
   }
 }
@@ -201,13 +207,15 @@ void Engine::give_up(Span span) {
 // Swaps a block in that is out. The block may be freed, or be on its way by then, when it returns.
 void Engine::swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op) {
   const std::uint64_t id = block.id;
-  Block* staging = obtain(lock, size_class(block.capacity_bytes), wait, op);
+  const SizeClass size = size_class(block.capacity_bytes);
+  Block* staging = obtain(lock, size, Grant::Purpose::fill, wait, op);
   if (staging == nullptr) return;
   if (block.id == id && block.state == State::out) {
     totals_.by_op[op].swap_in_bytes += copied_bytes(block);
     start_filling(block, *staging, wait == Wait::no ? Priority::prefetch : Priority::demand_in);
   } else {
     frames_.put_warm(*staging);  // another thread was faster
+    staging->sealed = true;
     changed();
   }
 }
@@ -221,10 +229,13 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
   job->slot = block.copy;
   job->bytes = copied_bytes(block);
   job->prepare = [this, &block, &staging](Job& self) {
+    Fences last_use;
     {
       Lock lock(mutex_);
       in_busy_.begin(now_seconds());
+      last_use = staging.last_use;
     }
+    for (const Fence fence : last_use) device_->wait(fence);
     self.address = device_->begin_fill(staging.span(), block.span());
     return true;
   };
@@ -280,7 +291,7 @@ void Engine::complete_filling(Block& block, Job& job) {
     block.copy = {};
     finish_free(block);
   } else if (!error && block.holds == 0) {
-    policy_->add(block);
+    list(block);
   }
   release(lock, unused);  // before drain may return
   --under_way_;

@@ -88,8 +88,8 @@ void Engine::check_invariants() const {
     require(static_cast<bool>(block.copy) == (s == State::clean || s == State::evicting ||
                                               s == State::out || s == State::filling),
             "copy <=> clean, evicting, out or filling");
-    require(block.listed == (accessible(s) && block.holds == 0 && !block.freed),
-            "evictable <=> accessible, not held, not freed");
+    require(block.listed == (accessible(s) && block.holds == 0 && !block.freed && may_evict(block)),
+            "listed <=> accessible, not held, not freed, touches seen or announced");
     require(frames_.find(block.address) == &block &&
                 frames_.find(block.address + block.capacity_bytes - 1) == &block,
             "every address of a block finds it");

@@ -22,7 +22,7 @@ void Engine::hold(Block& block) {
 void Engine::unhold(Block& block) {
   if (--block.holds > 0) return;
   held_bytes_ -= block.capacity_bytes;
-  if (accessible(block.state)) policy_->add(block);
+  if (accessible(block.state)) list(block);
   changed();
 }
 
@@ -134,7 +134,7 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
   ops.open.push_back(std::move(open));
 }
 
-void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire) {
+void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use) {
   OpenOp open = std::move(ops.open.back());
   ops.open.pop_back();
   for (const Address address : retire) {
@@ -148,6 +148,7 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
   for (const auto& item : open.held) {
     auto& [block, id] = item;
     if (block->id != id) continue;
+    block->last_use.add(last_use);
     if (ops.open.empty()) {
       unhold(*block);
     } else {
@@ -172,16 +173,18 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
 }
 
 void Engine::end_op(std::span<const Address> retire) {
+  const Fence last_use = device_->fence();
   Lock lock(mutex_);
   ThreadOps& ops = thread_ops();
   if (ops.open.empty()) throw InvalidBlock("end_op without an open op in this thread");
-  close_op(lock, ops, retire);
+  close_op(lock, ops, retire, last_use);
 }
 
 void Engine::abort_ops(std::size_t depth) {
+  const Fence last_use = device_->fence();
   Lock lock(mutex_);
   ThreadOps& ops = thread_ops();
-  while (ops.open.size() > depth) close_op(lock, ops, {});
+  while (ops.open.size() > depth) close_op(lock, ops, {}, last_use);
 }
 
 std::size_t Engine::op_depth() {
@@ -256,11 +259,51 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
   return coming;
 }
 
+// --- which blocks may be swapped out, where touches go unseen
+
+void Engine::offer(std::span<const Address> addresses) {
+  const Fence last_use = device_->fence();
+  Lock lock(mutex_);
+  for (const Address address : addresses) {
+    Block* block = find_live(address);
+    if (block == nullptr || block->offered) continue;
+    block->offered = true;
+    block->last_use.add(last_use);
+    if (!block->listed && block->holds == 0 && accessible(block->state)) list(*block);
+  }
+}
+
+void Engine::withdraw(std::span<const Address> addresses) {
+  Lock lock(mutex_);
+  std::vector<std::pair<Block*, std::uint64_t>> held;
+  for (const Address address : addresses) {
+    Block* block = find_live(address);
+    if (block == nullptr || !block->offered) continue;
+    block->offered = false;
+    hold(*block);
+    held.emplace_back(block, block->id);
+  }
+  const auto let_go = [&] {
+    for (const auto& [block, id] : held) {
+      if (block->id == id) unhold(*block);
+    }
+  };
+  try {
+    for (const auto& [block, id] : held) await_accessible(lock, id, *block, 0);
+  } catch (...) {
+    let_go();
+    throw;
+  }
+  let_go();
+}
+
 // --- explicit swaps
 
 Ticket Engine::swap_out(Address address) {
+  const Fence last_use = device_->fence();
   Lock lock(mutex_);
   Block& block = live_block(address);
+  block.last_use.add(last_use);
   const Ticket ticket{block.id, block.address, false};
   while (block.id == ticket.block) {
     if (block.holds > 0) throw InvalidBlock("the block is held by an open op or pinned");
@@ -268,6 +311,10 @@ Ticket Engine::swap_out(Address address) {
                        (block.state == State::cleaning && block.job->cancelled);
     if (waits) {
       wait_for_change(lock);
+      continue;
+    }
+    if (block.state == State::clean && !device_->sees_writes()) {
+      make_writable(lock, block);  // the copy may be older than the caller's last write
       continue;
     }
     if (block.state == State::resident) {
@@ -343,9 +390,11 @@ void Engine::pin(Address address) {
 }
 
 void Engine::unpin(Address address) {
+  const Fence last_use = device_->fence();
   Lock lock(mutex_);
   Block& block = live_block(address);
   if (block.pins == 0) throw InvalidBlock("unpin of a block that is not pinned");
+  block.last_use.add(last_use);
   --block.pins;
   unhold(block);
 }
@@ -362,7 +411,7 @@ std::size_t Engine::trim() {
   while (Block* block = frames_.take_warm()) {
     lock.unlock();
     try {
-      device_->decommit(block->span());
+      device_->decommit(block->span(), block->last_use);
     } catch (...) {
       lock.lock();
       frames_.return_warm(*block);

@@ -20,9 +20,13 @@ namespace {
 
 constexpr std::uint64_t growth_bytes = std::uint64_t{256} << 20;
 
-int open_unnamed(const std::string& directory, int extra_flags) {
+int system_open(const char* path, int flags, mode_t mode) {
+  return open(path, flags, mode);
+}
+
+int open_unnamed(const FileCalls& calls, const std::string& directory, int extra_flags) {
   const int flags = O_RDWR | O_CLOEXEC | extra_flags;
-  int file = open(directory.c_str(), flags | O_TMPFILE | O_EXCL, 0600);
+  int file = calls.open(directory.c_str(), flags | O_TMPFILE | O_EXCL, 0600);
   if (file >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)) return file;
   // No O_TMPFILE on this file system (or no such directory: found out here).
   std::string name = directory + "/swapmem-XXXXXX";
@@ -34,15 +38,15 @@ int open_unnamed(const std::string& directory, int extra_flags) {
 }  // namespace
 
 FileCalls FileCalls::system() {
-  return {::pread, ::pwrite, ::fallocate};
+  return {system_open, ::pread, ::pwrite, ::fallocate};
 }
 
 FileStore::FileStore(const std::string& directory, std::size_t budget_bytes, bool reserve_now,
                      FileCalls calls)
     : directory_(directory), budget_bytes_(budget_bytes / page_bytes * page_bytes), calls_(calls) {
-  file_ = open_unnamed(directory, O_DIRECT);
+  file_ = open_unnamed(calls_, directory, O_DIRECT);
   if (file_ < 0 && errno == EINVAL) {
-    file_ = open_unnamed(directory, 0);
+    file_ = open_unnamed(calls_, directory, 0);
     if (file_ >= 0) {
       notices_.push_back(directory +
                          " takes no O_DIRECT: copies go through the page cache, which " +

@@ -19,6 +19,7 @@ namespace swapmem {
 
 // The operating system's side of the store, so that tests can make it fail.
 struct FileCalls {
+  int (*open)(const char*, int, mode_t);
   ssize_t (*pread)(int, void*, std::size_t, off_t);
   ssize_t (*pwrite)(int, const void*, std::size_t, off_t);
   int (*fallocate)(int, int, off_t, off_t);

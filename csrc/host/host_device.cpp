@@ -54,8 +54,8 @@ HostDevice::HostDevice(std::size_t most_bytes) {
   region_.address = (mapping_.address + frame_bytes() - 1) / frame_bytes() * frame_bytes();
   region_.bytes = mapping_.end() - region_.address;
   try {
-    move(region_.address, region_.address + frame_bytes(), frame_bytes());
-    decommit({region_.address, 2 * frame_bytes()});
+    move(region_.address, region_.address + frame_bytes(), frame_bytes(), {});
+    decommit({region_.address, 2 * frame_bytes()}, {});
   } catch (const DeviceError& error) {
     munmap(base, bytes);
     throw DeviceError(std::string(error.what()) + "; the host device needs Linux 5.7 or later",
@@ -78,7 +78,7 @@ void HostDevice::commit(Span span) {
   }
 }
 
-void HostDevice::decommit(Span span) {
+void HostDevice::decommit(Span span, const Fences&) {
   // A new mapping rather than MADV_DONTNEED: it merges with its closed neighbours.
   if (mmap(pointer(span.address), span.bytes, PROT_NONE, closed_flags | MAP_FIXED, -1, 0) !=
       MAP_FAILED) {
@@ -92,18 +92,18 @@ void HostDevice::decommit(Span span) {
 // A range that was put together from several others is several mappings to the system, and one call
 // takes pages of one mapping only: halves are tried until they fit. While a block is filled that
 // way, each part of it is closed or has its bytes.
-void HostDevice::move(Address from, Address to, std::size_t bytes) {
+void HostDevice::move(Address from, Address to, std::size_t bytes, const Fences& last_use) {
   constexpr int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
   if (mremap(pointer(from), bytes, bytes, flags, pointer(to)) != MAP_FAILED) return;
   if (errno != EFAULT || bytes <= page_bytes) fail("mremap", errno);
   const std::size_t unit = bytes > frame_bytes() ? frame_bytes() : page_bytes;
   const std::size_t half = (bytes / 2 + unit - 1) / unit * unit;
-  move(from, to, half);
-  move(from + half, to + half, bytes - half);
+  move(from, to, half, last_use);
+  move(from + half, to + half, bytes - half, last_use);
 }
 
 void HostDevice::finish_fill(Span staging, Span block) {
-  move(staging.address, block.address, staging.bytes);
+  move(staging.address, block.address, staging.bytes, {});
   user_fault::wake(block);
 }
 

@@ -20,8 +20,8 @@ class HostDevice : public Device {
   Span region() const override { return region_; }
   std::size_t frame_bytes() const override { return std::size_t{2} << 20; }
   void commit(Span span) override;
-  void decommit(Span span) override;
-  void move(Address from, Address to, std::size_t bytes) override;
+  void decommit(Span span, const Fences& last_use) override;
+  void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override;
   void protect(Span span, Access access) override;
   void watch(Span span) override;
   bool watches() const override;

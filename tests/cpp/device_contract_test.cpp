@@ -69,7 +69,7 @@ TEST_EACH(device, decommitted_memory_is_closed_and_comes_back_as_zeros, devices(
   for (const Span span : spans(*device)) {
     device->commit(span);
     fill(span.address, span.bytes, 3);
-    device->decommit(span);
+    device->decommit(span, {});
     CHECK(!readable(span.address));
     CHECK(!readable(span.end() - 1));
     device->commit(span);
@@ -83,7 +83,7 @@ TEST_EACH(device, moved_memory_keeps_its_bytes_and_leaves_nothing_behind, device
     const Span to = elsewhere(*device, from);
     device->commit(from);
     fill(from.address, from.bytes, 4);
-    device->move(from.address, to.address, from.bytes);
+    device->move(from.address, to.address, from.bytes, {});
     CHECK(holds(to.address, to.bytes, 4));
     CHECK(writable(to.address));
     device->commit(from);
@@ -100,7 +100,7 @@ TEST_EACH(device, a_move_replaces_what_was_there, devices()) {
     device->commit(to);
     fill(from.address, from.bytes, 5);
     fill(to.address, to.bytes, 6);
-    device->move(from.address, to.address, from.bytes);
+    device->move(from.address, to.address, from.bytes, {});
     CHECK(holds(to.address, to.bytes, 5));
   }
 }
@@ -113,7 +113,7 @@ TEST_EACH(device, a_part_can_be_moved_and_the_rest_stays, devices()) {
     device->commit(span);
     fill(span.address, kept, 7);
     fill(span.address + kept, span.bytes - kept, 8);
-    device->move(span.address + kept, to, span.bytes - kept);
+    device->move(span.address + kept, to, span.bytes - kept, {});
     CHECK(holds(span.address, kept, 7));
     CHECK(holds(to, span.bytes - kept, 8));
   }
@@ -130,11 +130,11 @@ TEST_EACH(device, memory_put_together_from_pieces_moves_as_one, devices()) {
       const Address from = source + (n % 2 == 0 ? n + 1 : n - 1) * piece;
       device->commit({from, piece});
       fill(from, piece, 100 + n);
-      device->move(from, span.address + at, piece);
+      device->move(from, span.address + at, piece, {});
     }
     device->commit(span);
     const Address to = elsewhere(*device, elsewhere(*device, span)).address;
-    device->move(span.address, to, span.bytes);
+    device->move(span.address, to, span.bytes, {});
     for (std::size_t i = 0; i < n; ++i) CHECK(holds(to + i * piece, piece, 100 + i));
   }
 }
@@ -147,7 +147,7 @@ TEST_EACH(device, closed_memory_keeps_its_bytes_also_when_moved, devices()) {
     device->protect(span, Access::none);
     CHECK(!readable(span.address));
     const Span to = elsewhere(*device, span);
-    device->move(span.address, to.address, span.bytes);
+    device->move(span.address, to.address, span.bytes, {});
     CHECK(!readable(to.address));
     device->commit(to);
     CHECK(holds(to.address, to.bytes, 9));
@@ -195,7 +195,7 @@ TEST_EACH(device, a_watch_ends_with_memory, devices()) {
       device->commit(span);
       fill(span.address, span.bytes, 12);
       device->protect(span, Access::none);
-      device->move(span.address, parked.address, span.bytes);
+      device->move(span.address, parked.address, span.bytes, {});
       device->watch(span);
     };
     empty_and_watch();
@@ -203,7 +203,7 @@ TEST_EACH(device, a_watch_ends_with_memory, devices()) {
     CHECK(all_zero(span.address, span.bytes));
     empty_and_watch();
     device->commit(parked);
-    device->move(parked.address, span.address, span.bytes);
+    device->move(parked.address, span.address, span.bytes, {});
     CHECK(holds(span.address, span.bytes, 12));
     empty_and_watch();
     device->protect(span, Access::none);
@@ -220,9 +220,9 @@ TEST_EACH(device, several_threads_work_on_different_spans_at_once, devices()) {
     for (int round = 0; round < 50; ++round) {
       device->commit(a);
       fill(a.address, a.bytes, n);
-      device->move(a.address, b.address, a.bytes);
+      device->move(a.address, b.address, a.bytes, {});
       CHECK(holds(b.address, b.bytes, n));
-      device->decommit(b);
+      device->decommit(b, {});
     }
   };
   std::vector<std::unique_ptr<Task>> tasks;

@@ -66,8 +66,9 @@ struct Opened {
   std::set<int> before = open_files();
   FileStore store;
   int file = -1;
-  Opened(const std::string& directory, std::size_t bytes, bool reserve_now = false)
-      : store(directory, bytes, reserve_now) {
+  Opened(const std::string& directory, std::size_t bytes, bool reserve_now = false,
+         FileCalls calls = FileCalls::system())
+      : store(directory, bytes, reserve_now, calls) {
     for (const int fd : open_files()) {
       if (!before.contains(fd)) file = fd;
     }
@@ -85,6 +86,16 @@ bool fails_now() {
   return passes_left-- <= 0 && failures_left-- > 0;
 }
 
+int refused_flags = 0;  // what the file system does not know, and the errno it says so with
+int refusal = 0;
+
+int faulty_open(const char* path, int flags, mode_t mode) {
+  if ((flags & refused_flags) == refused_flags && refused_flags != 0) {
+    errno = refusal;
+    return -1;
+  }
+  return open(path, flags, mode);
+}
 ssize_t faulty_pread(int file, void* to, std::size_t bytes, off_t at) {
   if (!fails_now()) return pread(file, to, bytes, at);
   if (code == 0) return pread(file, to, std::min(bytes, short_by.load()), at);
@@ -113,7 +124,7 @@ void fail_with(int error, int times, int passes = 0, std::size_t moved = 0) {
 constexpr int for_ever = 1 << 30;
 
 FileCalls faulty() {
-  return {faulty_pread, faulty_pwrite, faulty_fallocate};
+  return {faulty_open, faulty_pread, faulty_pwrite, faulty_fallocate};
 }
 
 alignas(page_bytes) char page_memory[8 * page_bytes];
@@ -193,6 +204,35 @@ TEST(file_store, a_file_system_in_memory_is_said) {
   CHECK(said);
 }
 
+TEST(file_store, a_file_system_without_direct_access_is_said_and_used) {
+  refused_flags = O_DIRECT;
+  refusal = EINVAL;
+  Opened opened(test_directory(), budget_bytes, false, faulty());
+  refused_flags = 0;
+  CHECK_EQUAL(opened.store.notices().size(), 1u);
+  CHECK(opened.store.notices().front().find("O_DIRECT") != std::string::npos);
+  CHECK((fcntl(opened.file, F_GETFL) & O_DIRECT) == 0);
+  const Slot slot = opened.store.reserve(sizeof page_memory);
+  fill(memory, sizeof page_memory, 1);
+  opened.store.write(slot, 0, page_memory, sizeof page_memory);
+  fill(memory, sizeof page_memory, 2);
+  opened.store.read(slot, 0, page_memory, sizeof page_memory);
+  CHECK(holds(memory, sizeof page_memory, 1));
+}
+
+TEST(file_store, a_file_system_without_unnamed_files_keeps_no_name_either) {
+  const Directory directory;
+  refused_flags = O_TMPFILE;
+  refusal = EOPNOTSUPP;
+  Opened opened(directory.path(), budget_bytes, false, faulty());
+  refused_flags = 0;
+  CHECK(directory.names().empty());
+  struct stat status{};
+  CHECK(fstat(opened.file, &status) == 0);
+  CHECK_EQUAL(status.st_mode & 07777, 0600u);
+  CHECK_EQUAL(status.st_nlink, 0u);
+}
+
 TEST(file_store, interrupted_and_short_transfers_are_continued) {
   for (const int error : {EINTR, 0}) {
     fail_with(0, 0);
@@ -220,7 +260,8 @@ TEST(file_store, short_transfers_of_odd_length_are_continued) {
       return n > 1000 && fails_now() ? n - 1000 : n;
     }
   };
-  FileStore store(test_directory(), budget_bytes, true, {Odd::read, Odd::write, fallocate});
+  FileStore store(test_directory(), budget_bytes, true,
+                  {faulty_open, Odd::read, Odd::write, fallocate});
   const Slot slot = store.reserve(sizeof page_memory);
   fill(memory, sizeof page_memory, 3);
   fail_with(0, 1);
@@ -269,7 +310,7 @@ TEST(file_store, a_disk_that_fills_up_at_any_growth_loses_nothing) {
       }
     };
     FileStore store(test_directory(), growths * growth_bytes, false,
-                    {pread, pwrite, Claimed::fallocate});
+                    {faulty_open, pread, pwrite, Claimed::fallocate});
     fail_with(ENOSPC, 1, nth);
     std::vector<Slot> slots;
     int refused = 0;

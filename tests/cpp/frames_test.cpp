@@ -29,10 +29,10 @@ class ModelDevice : public Device {
       if (!pages.contains(a)) pages[a] = {a, true};
     }
   }
-  void decommit(Span span) override {
+  void decommit(Span span, const Fences&) override {
     for (Address a = span.address; a < span.end(); a += page_bytes) pages.erase(a);
   }
-  void move(Address from, Address to, std::size_t bytes) override {
+  void move(Address from, Address to, std::size_t bytes, const Fences&) override {
     maybe_fail();
     CHECK(bytes < ::frame_bytes ||
           (from % ::frame_bytes == 0 && to % ::frame_bytes == 0 && bytes % ::frame_bytes == 0));
@@ -106,7 +106,7 @@ struct Bench {
     Grant grant;
     if (!frames.grant(size_class(bytes), grant)) return nullptr;
     try {
-      frames.apply(grant);
+      frames.apply(grant, Grant::Purpose::array);
     } catch (const DeviceError&) {
       frames.undo(grant);
       frames.revoke(grant);
@@ -345,7 +345,7 @@ TEST(frames, any_sequence_of_grants_frees_and_trims_keeps_the_accounts) {
         bench.put(live.back());
         live.pop_back();
       } else if (Block* block = bench.frames.take_warm()) {
-        bench.device.decommit(block->span());
+        bench.device.decommit(block->span(), {});
         bench.budget.release(block->warm_bytes);
         bench.frames.put_cold(*block);
       }

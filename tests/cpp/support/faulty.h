@@ -42,13 +42,17 @@ class FaultyDevice : public ForwardingDevice {
     ask();
     inner_->commit(span);
   }
-  void decommit(Span span) override {
+  void commit_staging(Span span) override {
     ask();
-    inner_->decommit(span);
+    inner_->commit_staging(span);
   }
-  void move(Address from, Address to, std::size_t bytes) override {
+  void decommit(Span span, const Fences& last_use) override {
     ask();
-    inner_->move(from, to, bytes);
+    inner_->decommit(span, last_use);
+  }
+  void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override {
+    ask();
+    inner_->move(from, to, bytes, last_use);
   }
   void protect(Span span, Access access) override {
     ask();

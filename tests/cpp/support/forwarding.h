@@ -15,14 +15,20 @@ class ForwardingDevice : public Device {
   explicit ForwardingDevice(std::unique_ptr<Device> inner) : inner_(std::move(inner)) {}
 
   Span region() const override { return inner_->region(); }
+  std::size_t unit_bytes() const override { return inner_->unit_bytes(); }
   std::size_t frame_bytes() const override { return inner_->frame_bytes(); }
   void commit(Span span) override { inner_->commit(span); }
-  void decommit(Span span) override { inner_->decommit(span); }
-  void move(Address from, Address to, std::size_t bytes) override { inner_->move(from, to, bytes); }
+  void commit_staging(Span span) override { inner_->commit_staging(span); }
+  void decommit(Span span, const Fences& last_use) override { inner_->decommit(span, last_use); }
+  void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override { inner_->move(from, to, bytes, last_use); }
   void protect(Span span, Access access) override { inner_->protect(span, access); }
   void watch(Span span) override { inner_->watch(span); }
   bool watches() const override { return inner_->watches(); }
   bool sees_writes() const override { return inner_->sees_writes(); }
+  bool sees_touches() const override { return inner_->sees_touches(); }
+  Fence fence() override { return inner_->fence(); }
+  void wait(Fence fence) override { inner_->wait(fence); }
+  void order(Fence fence) override { inner_->order(fence); }
   Address begin_fill(Span staging, Span block) override {
     return inner_->begin_fill(staging, block);
   }

@@ -20,13 +20,17 @@ class GatedDevice : public ForwardingDevice {
     commits.pass();
     inner_->commit(span);
   }
-  void decommit(Span span) override {
-    decommits.pass();
-    inner_->decommit(span);
+  void commit_staging(Span span) override {
+    commits.pass();
+    inner_->commit_staging(span);
   }
-  void move(Address from, Address to, std::size_t bytes) override {
+  void decommit(Span span, const Fences& last_use) override {
+    decommits.pass();
+    inner_->decommit(span, last_use);
+  }
+  void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override {
     moves.pass();
-    inner_->move(from, to, bytes);
+    inner_->move(from, to, bytes, last_use);
   }
   void protect(Span span, Access access) override {
     protects.pass();
