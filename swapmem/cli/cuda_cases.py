@@ -1,0 +1,433 @@
+"""Cases of the CUDA device: blocks beside the plain driver, and beside CuPy's pool.
+
+Blocks are asked of the engine itself, and their bytes come and go through the plain driver: nothing
+here but the allocator's cases needs CuPy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import swapmem
+from swapmem.cli.case import Case, Contest
+from swapmem.cli.direct_file import pages
+from swapmem.cli.host_cases import KIB, MIB, TRANSFER_SIZES, size_label
+from swapmem.cli.pattern import Pattern
+from swapmem.cli.raw_driver import Copy, Direction, Gpu, Mapping
+from swapmem.cli.site import Device, Site
+from swapmem.sizes import format_bytes
+
+_BOTH_SIZES = [2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
+_PAGEABLE_SIZES = [1 * MIB, 16 * MIB, 256 * MIB]
+_MAP_SIZES = [2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
+_ALLOCATE_SIZES = [64 * KIB, 1 * MIB, 16 * MIB, 64 * MIB]
+_PIN_BYTES = 256 * MIB
+_TURN_BYTES = 512 * MIB
+_MOST_BLOCKS = 128
+_LOOPS = 1000
+
+_Array = NDArray[np.uint64]
+
+
+def cuda_cases(device: Device | None) -> list[Case]:
+    """All cases of one GPU; of "cuda0" where there is none, to be listed and skipped."""
+    ordinal = 0 if device is None else device.ordinal
+    name = f"cuda{ordinal}"
+    cases = []
+
+    def add(
+        action: str, size: int, description: str, unit: Any, ours: str, beside: str, run: Any
+    ) -> None:
+        cases.append(
+            Case(
+                key=f"{name}/{action}/{size_label(size)}",
+                description=description,
+                block_bytes=size,
+                unit=unit,
+                ours=ours,
+                beside=beside,
+                filter=partial(_fits, ordinal, size, action == "allocate"),
+                run=partial(run, ordinal, size),
+            )
+        )
+
+    # The least that can be mapped is a size worth looking at.
+    for size in sorted({*TRANSFER_SIZES, 2 * MIB}):
+        label = size_label(size)
+        out, back = partial(_one_way, "out"), partial(_one_way, "in")
+        pinned = "raw pinned copy"
+        add("out", size, f"swap out blocks of {label}", "GB/s", "swap out, D2H", pinned, out)
+        add("in", size, f"swap in blocks of {label}", "GB/s", "swap in, H2D", pinned, back)
+    for size in _BOTH_SIZES:
+        text = f"swap out and swap in at once, blocks of {size_label(size)}"
+        add("both", size, text, "GB/s", "swap out and in", "raw pinned duplex copy", _both_ways)
+    for size in _PAGEABLE_SIZES:
+        text = f"the driver's copy from and to ordinary memory, pieces of {size_label(size)}"
+        out, back = partial(_pageable, "out"), partial(_pageable, "in")
+        add("pageable_out", size, text, "GB/s", "raw pageable D2H", "raw pinned D2H", out)
+        add("pageable_in", size, text, "GB/s", "raw pageable H2D", "raw pinned H2D", back)
+    for size in _MAP_SIZES:
+        label = size_label(size)
+        text = f"a new block of {label} on fresh memory: create, map, set access"
+        add("map", size, text, "us", "new block", "raw driver calls", _map)
+        text = f"swap out a block of {label} whose copy is still good"
+        add("unmap", size, text, "us", "evict a clean block", "raw unmap", _unmap)
+    text = f"make {size_label(_PIN_BYTES)} of host memory fit for fast copies"
+    add("pin", _PIN_BYTES, text, "GB/s", "touch, then register", "cuMemHostAlloc", _pin)
+    for size in _ALLOCATE_SIZES:
+        text = f"allocate and free a CuPy array of {size_label(size)} on cached memory"
+        add("allocate", size, text, "us", "allocate, free", "CuPy's MemoryPool", _allocate)
+    return cases
+
+
+def block_count(block_bytes: int) -> int:
+    """How many blocks a turn takes: 512 MiB of them, one at least, and no more than 128."""
+    return max(1, min(_TURN_BYTES // block_bytes, _MOST_BLOCKS))
+
+
+def _fits(ordinal: int, block_bytes: int, needs_cupy: bool, site: Site) -> str | None:
+    device = next((device for device in site.devices if device.ordinal == ordinal), None)
+    if device is None:
+        return site.no_device
+    if not device.vmm:
+        return f"{device.name} has no virtual memory management"
+    if needs_cupy and not site.cupy:
+        return "CuPy is not installed"
+    count = 2 * block_count(block_bytes)
+    # The blocks, and the plain driver's memory beside them.
+    device_bytes = 2 * count * max(block_bytes, device.granularity_bytes) + 256 * MIB
+    if device_bytes > device.memory_bytes:
+        return f"needs {format_bytes(device_bytes)} of device memory, {device.name} has " + (
+            format_bytes(device.memory_bytes)
+        )
+    host_bytes = int(2.5 * count * block_bytes) + 256 * MIB
+    if host_bytes > site.available_bytes:
+        return (
+            f"needs {format_bytes(host_bytes)} of host memory, "
+            f"{format_bytes(site.available_bytes)} are available"
+        )
+    return None
+
+
+class _Host:
+    """Pinned host memory for the plain driver's copies."""
+
+    def __init__(self, gpu: Gpu, size_bytes: int) -> None:
+        self._gpu = gpu
+        self.memory: _Array = pages(size_bytes)
+        self.memory.fill(0)
+        gpu.pin(self.memory)
+
+    def __enter__(self) -> _Host:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._gpu.unpin(self.memory)
+
+
+class _Blocks:
+    """Blocks of one size in an engine of their own; what is in them is known."""
+
+    def __init__(
+        self, gpu: Gpu, ordinal: int, host: _Array, block_bytes: int, count: int, spill_dir: str
+    ) -> None:
+        self._gpu = gpu
+        self._host = host
+        self._pattern = Pattern()
+        self._turn = 0
+        self.block_bytes = block_bytes
+        self.bytes = block_bytes * count
+        with warnings.catch_warnings():
+            # What the manager says of the spill directory, the table says too.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self._memory = swapmem.Manager(
+                device=f"cuda:{ordinal}",
+                # Nothing is swapped out but what is asked for, and nothing reaches the file.
+                device_memory=2 * count * max(block_bytes, 2 * MIB) + 128 * MIB,
+                host_memory=int(1.25 * self.bytes) + 64 * MIB,
+                spill_dir=spill_dir,
+            )
+        self.engine = self._memory.engine
+        self.addresses: list[int] = []
+        self._count = count
+
+    def __enter__(self) -> _Blocks:
+        self.addresses = [self.engine.allocate(self.block_bytes) for _ in range(self._count)]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.engine.drain()
+        for address in self.addresses:
+            self.engine.free(address)
+        self.addresses.clear()
+        self.engine.trim()
+
+    def fill(self, addresses: Sequence[int] | None = None) -> None:
+        """Writes every byte anew, in an op, so that no copy of before is good any more."""
+        self._turn += 1
+        addresses = self.addresses if addresses is None else addresses
+        with self._op(addresses):
+            for index, address in enumerate(addresses):
+                piece = self._piece(index)
+                self._pattern.fill(piece, self._turn, index)
+                self._gpu.copy_pinned([Copy("in", piece, address)], self.block_bytes)
+
+    def check(self, addresses: Sequence[int] | None = None, turns_ago: int = 0) -> None:
+        addresses = self.addresses if addresses is None else addresses
+        with self._op(addresses):
+            for index, address in enumerate(addresses):
+                piece = self._piece(index)
+                piece.fill(0)
+                self._gpu.copy_pinned([Copy("out", piece, address)], self.block_bytes)
+                self._pattern.check(piece, self._turn - turns_ago, index)
+
+    def out(self) -> float:
+        return self.seconds([(self.engine.swap_out, address) for address in self.addresses])
+
+    def back(self) -> float:
+        return self.seconds([(self.engine.swap_in, address) for address in self.addresses])
+
+    @staticmethod
+    def seconds(moves: Sequence[tuple[Callable[[int], Any], int]]) -> float:
+        """Returns seconds from the first call until the last block has moved."""
+        begin = time.perf_counter()
+        for ticket in [move(address) for move, address in moves]:
+            ticket.wait()
+        return time.perf_counter() - begin
+
+    @contextlib.contextmanager
+    def _op(self, addresses: Sequence[int]) -> Iterator[None]:
+        self.engine.begin_op("bench", addresses)
+        try:
+            yield
+        finally:
+            self.engine.end_op()
+
+    def _piece(self, index: int) -> _Array:
+        words = self.block_bytes // 8
+        return self._host[index * words : (index + 1) * words]
+
+
+@contextlib.contextmanager
+def _raw(gpu: Gpu, size_bytes: int) -> Iterator[Mapping]:
+    mapping = gpu.map(_rounded(size_bytes))
+    try:
+        yield mapping
+    finally:
+        gpu.unmap(mapping)
+        gpu.free(mapping)
+
+
+def _rounded(size_bytes: int) -> int:
+    return -(-size_bytes // (2 * MIB)) * 2 * MIB
+
+
+@contextlib.contextmanager
+def _one_way(action: Direction, ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    count = block_count(block_bytes)
+    size_bytes = block_bytes * count
+    with (
+        Gpu(ordinal) as gpu,
+        _Host(gpu, size_bytes) as host,
+        _raw(gpu, size_bytes) as mapping,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, count, site.spill_dir) as blocks,
+    ):
+
+        def ours() -> float:
+            blocks.fill()
+            out_seconds = blocks.out()
+            in_seconds = blocks.back()
+            blocks.check()
+            return size_bytes / (out_seconds if action == "out" else in_seconds) / 1e9
+
+        def beside() -> float:
+            copy = Copy(action, host.memory, mapping.address)
+            return size_bytes / gpu.copy_pinned([copy], block_bytes) / 1e9
+
+        yield Contest(ours, beside)
+
+
+@contextlib.contextmanager
+def _both_ways(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    count = block_count(block_bytes)
+    half_bytes = block_bytes * count
+    with (
+        Gpu(ordinal) as gpu,
+        _Host(gpu, 2 * half_bytes) as host,
+        _raw(gpu, 2 * half_bytes) as mapping,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, 2 * count, site.spill_dir) as blocks,
+    ):
+        resident, away = blocks.addresses[:count], blocks.addresses[count:]
+        blocks.fill(away)
+        for address in away:
+            blocks.engine.swap_out(address).wait()
+
+        def ours() -> float:
+            nonlocal resident, away
+            blocks.fill(resident)
+            seconds = blocks.seconds(
+                [
+                    move
+                    for out, back in zip(resident, away, strict=True)
+                    for move in ((blocks.engine.swap_out, out), (blocks.engine.swap_in, back))
+                ]
+            )
+            blocks.check(away, turns_ago=1)
+            resident, away = away, resident
+            return 2 * half_bytes / seconds / 1e9
+
+        def beside() -> float:
+            words = half_bytes // 8
+            copies = [
+                Copy("out", host.memory[:words], mapping.address),
+                Copy("in", host.memory[words:], mapping.address + half_bytes),
+            ]
+            return 2 * half_bytes / gpu.copy_pinned(copies, block_bytes) / 1e9
+
+        yield Contest(ours, beside)
+
+
+@contextlib.contextmanager
+def _pageable(
+    direction: Direction, ordinal: int, block_bytes: int, site: Site
+) -> Iterator[Contest]:
+    size_bytes = block_bytes * block_count(block_bytes)
+    pageable = pages(size_bytes)
+    pageable.fill(0)
+    with (
+        Gpu(ordinal) as gpu,
+        _Host(gpu, size_bytes) as host,
+        _raw(gpu, size_bytes) as mapping,
+    ):
+
+        def ours() -> float:
+            copy = Copy(direction, pageable, mapping.address)
+            return size_bytes / gpu.copy_pageable(copy, block_bytes) / 1e9
+
+        def beside() -> float:
+            copy = Copy(direction, host.memory, mapping.address)
+            return size_bytes / gpu.copy_pinned([copy], block_bytes) / 1e9
+
+        yield Contest(ours, beside)
+
+
+@contextlib.contextmanager
+def _map(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    count = min(block_count(block_bytes), 16)
+    with (
+        Gpu(ordinal) as gpu,
+        _Host(gpu, block_bytes) as host,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, 0, site.spill_dir) as blocks,
+    ):
+
+        def ours() -> float:
+            begin = time.perf_counter()
+            addresses = [blocks.engine.allocate(block_bytes) for _ in range(count)]
+            seconds = time.perf_counter() - begin
+            for address in addresses:
+                blocks.engine.free(address)
+            blocks.engine.trim()
+            return seconds / count * 1e6
+
+        def beside() -> float:
+            begin = time.perf_counter()
+            mappings = [gpu.map(_rounded(block_bytes)) for _ in range(count)]
+            seconds = time.perf_counter() - begin
+            for mapping in mappings:
+                gpu.unmap(mapping)
+                gpu.free(mapping)
+            return seconds / count * 1e6
+
+        yield Contest(ours, beside)
+
+
+@contextlib.contextmanager
+def _unmap(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    count = min(block_count(block_bytes), 16)
+    with (
+        Gpu(ordinal) as gpu,
+        _Host(gpu, block_bytes * count) as host,
+        contextlib.ExitStack() as stack,
+    ):
+        mappings = [stack.enter_context(_raw(gpu, block_bytes)) for _ in range(count)]
+        blocks = stack.enter_context(
+            _Blocks(gpu, ordinal, host.memory, block_bytes, count, site.spill_dir)
+        )
+        blocks.fill()
+        blocks.out()
+
+        def ours() -> float:
+            # Nothing touches them in between: their copies stay good.
+            blocks.back()
+            return blocks.out() / count * 1e6
+
+        def beside() -> float:
+            begin = time.perf_counter()
+            for mapping in mappings:
+                gpu.unmap(mapping)
+            seconds = time.perf_counter() - begin
+            for mapping in mappings:
+                gpu.map_again(mapping)
+            return seconds / count * 1e6
+
+        yield Contest(ours, beside)
+        blocks.back()
+        blocks.check()
+
+
+@contextlib.contextmanager
+def _pin(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    with Gpu(ordinal) as gpu:
+
+        def ours() -> float:
+            begin = time.perf_counter()
+            memory = pages(block_bytes)
+            memory[:: 4 * KIB // 8] = 1
+            gpu.pin(memory)
+            seconds = time.perf_counter() - begin
+            gpu.unpin(memory)
+            return block_bytes / seconds / 1e9
+
+        def beside() -> float:
+            begin = time.perf_counter()
+            address = gpu.host_alloc(block_bytes)
+            seconds = time.perf_counter() - begin
+            gpu.host_free(address)
+            return block_bytes / seconds / 1e9
+
+        yield Contest(ours, beside)
+
+
+@contextlib.contextmanager
+def _allocate(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    import cupy
+
+    def microseconds() -> float:
+        begin = time.perf_counter()
+        for _ in range(_LOOPS):
+            cupy.empty(block_bytes, cupy.uint8)
+        return (time.perf_counter() - begin) / _LOOPS * 1e6
+
+    with cupy.cuda.Device(ordinal):
+        pool = cupy.cuda.MemoryPool()
+
+        def beside() -> float:
+            with cupy.cuda.using_allocator(pool.malloc):
+                return microseconds()
+
+        with swapmem.Manager(
+            device=f"cuda:{ordinal}",
+            device_memory=4 * block_bytes + 256 * MIB,
+            host_memory=64 * MIB,
+            spill_dir=site.spill_dir,
+        ):
+            yield Contest(microseconds, beside)
+        pool.free_all_blocks()
