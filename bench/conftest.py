@@ -22,7 +22,7 @@ BARS = pytest.StashKey[Bars]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--record", action="store_true", help="write the results to bench/results/DATE.json"
+        "--record", action="store_true", help="add the results to bench/results/DATE.json"
     )
 
 
@@ -66,6 +66,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             {**asdict(bar), "ratio": bar.ratio, "spread": bar.spread, "met": bar.met}
             for bar in bars.all
         ]
+        measured = {row["what"] for row in rows}
+        if path.exists():  # parts of a day's benchmarks come one after the other
+            before = json.loads(path.read_text())["bars"]
+            rows = [row for row in before if row["what"] not in measured] + rows
         record = {"machine": machine(), "bars": rows, "notices": bars.notices}
         path.write_text(json.dumps(record, indent=1) + "\n")
         terminalreporter.write_line(f"written to {path.relative_to(ROOT)}")
