@@ -1,0 +1,46 @@
+// Copies between a GPU's memory and pinned host memory, on two streams of their own: one for each
+// direction, as the hardware has a copy engine for each.
+//
+// A call queues its copy and an event, and sleeps until the event has passed; several workers keep
+// an engine busy. What copies is in the order of the calls, so that a large copy should come in
+// chunks. Nothing of this waits for other streams, nor do they wait for it.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <shared_mutex>
+
+#include "core/device.h"
+#include "core/link.h"
+#include "cuda/context.h"
+#include "cuda/streams.h"
+
+namespace swapmem::cuda {
+
+class CudaLink : public Link {
+ public:
+  explicit CudaLink(std::shared_ptr<const Context> context);
+  ~CudaLink() override;  // what is still pinned is unpinned
+  CudaLink(const CudaLink&) = delete;
+  CudaLink& operator=(const CudaLink&) = delete;
+
+  void pin(void* host, std::size_t bytes) override;
+  void unpin(void* host, std::size_t bytes) noexcept override;
+  // The host memory has to lie in what was pinned in one piece.
+  void copy_out(void* host, const void* device, std::size_t bytes) override;
+  void copy_in(void* device, const void* host, std::size_t bytes) override;
+
+ private:
+  void check_pinned(const void* host, std::size_t bytes) const;
+  void finish(CUresult queued, const char* call, CUstream stream);
+
+  const std::shared_ptr<const Context> context_;
+  EventPool events_;
+  CUstream out_ = nullptr;
+  CUstream in_ = nullptr;
+  mutable std::shared_mutex mutex_;
+  std::map<Address, std::size_t> pinned_;  // bytes by address
+};
+
+}  // namespace swapmem::cuda
