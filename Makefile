@@ -14,13 +14,14 @@ CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja 
 CTEST := $(BIN)/ctest --output-on-failure --no-tests=error
 
 .PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python bench \
-	format clean
+	gpu-check format clean
 
 help:
 	@echo "make demo             train a network in a fraction of the memory it needs"
 	@echo "make test             linters, C++ suites (plain and with sanitizers), Python suites"
 	@echo "make lint | test-cpp | test-sanitizers | test-python     the parts of make test"
 	@echo "make bench            every benchmark against its bar (long); RECORD=1 keeps the results"
+	@echo "make gpu-check        on a machine with a GPU: its tests and benchmarks, in ten minutes"
 	@echo "make format           let the formatters rewrite the sources"
 	@echo "make clean            remove what was built; the virtual environment stays"
 	@echo "PYTHON=python3.12     which Python makes the virtual environment"
@@ -55,6 +56,9 @@ test-python: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest bench -o addopts= -o timeout=0 -o faulthandler_timeout=0 \
 		--benchmark-columns=min,median,max,rounds $(if $(RECORD),--record)
+
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.gpu_check
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

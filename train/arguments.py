@@ -14,6 +14,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.ooc and (args.device_memory is not None or args.spill_dir is not None):
         parser.error("--device-memory and --spill-dir are for out-of-core training: add --ooc")
+    if args.host_memory is not None and (not args.ooc or args.gpu < 0):
+        parser.error(
+            "--host-memory is pinned for a GPU that trains out of core: add --gpu and --ooc"
+        )
     if args.resume and args.autoload:
         parser.error("--resume names the snapshot and --autoload finds one: give only one of them")
     return args
@@ -77,9 +81,16 @@ def _parser() -> argparse.ArgumentParser:
         "--n-retains", type=_whole(0), default=2, help="snapshots to keep, 0 for all"
     )
 
+    run.add_argument("--gpu", "-g", type=_whole(-1), default=-1, help="GPU to use, -1 for none")
+
     memory = parser.add_argument_group("out of core")
     memory.add_argument("--ooc", action="store_true", help="train within --device-memory")
-    memory.add_argument("--device-memory", metavar="SIZE", help="such as 2GiB; 80 %% by default")
+    memory.add_argument(
+        "--device-memory", metavar="SIZE", help="such as 2GiB; most of it by default"
+    )
+    memory.add_argument(
+        "--host-memory", metavar="SIZE", help="with --gpu: pinned memory that takes the rest first"
+    )
     memory.add_argument("--spill-dir", metavar="DIR", help="where the rest goes; a fast disk")
     return parser
 

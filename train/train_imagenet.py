@@ -13,6 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     # Run as a file, Python looks for modules beside it and not where the package lies.
@@ -23,6 +24,7 @@ import numpy as np
 import swapmem
 from train import arguments, dataset, snapshots
 from train.batches import EndlessBatches, SweepBatches
+from train.devices import choose_device
 from train.errors import InputError
 from train.files import replacing
 from train.imagelist import ImageList, read_list
@@ -57,8 +59,9 @@ def run(args: Namespace) -> None:
     # loader's threads too, and are better left alone.
     mean = dataset.read_mean(args.mean)
     images = _read_images(args, args.train, mean), _read_images(args, args.val, mean)
+    device = choose_device(args.gpu)
     with _manager(args) as memory:
-        _train(args, *images, mean, memory)
+        _train(args, *images, mean, memory, device)
 
 
 def _train(
@@ -67,6 +70,7 @@ def _train(
     validation_images: ImageList,
     mean: np.ndarray,
     memory: swapmem.Manager | None,
+    device: Any,
 ) -> None:
     np.random.seed(args.seed)  # the weights and dropout; Chainer draws them from here
     try:
@@ -75,6 +79,7 @@ def _train(
         raise InputError(f"--insize {args.insize}: {error}") from error
     if args.initmodel:
         snapshots.load_model(args.initmodel, model)
+    model.to_device(device)
 
     random_crops = dataset.RandomCrops(training_images, mean, args.insize, args.seed)
     centre_crops = dataset.CentreCrops(validation_images, mean, args.insize)
@@ -85,6 +90,7 @@ def _train(
         _schedule(args, len(training_images)),
         args.out,
         identity={"arch": args.arch, "classes": args.classes, "seed": args.seed},
+        device=device,
     )
     if resume := snapshots.newest(args.out) if args.autoload else args.resume:
         snapshots.load_trainer(resume, trainer)
@@ -146,11 +152,19 @@ def _manager(args: Namespace) -> Iterator[swapmem.Manager | None]:
     import swapmem.chainer  # announces Chainer's arrays to the manager
 
     try:
-        manager = swapmem.Manager(
-            device="host", device_memory=args.device_memory, spill_dir=args.spill_dir
-        )
+        if args.gpu < 0:
+            manager = swapmem.Manager(
+                device="host", device_memory=args.device_memory, spill_dir=args.spill_dir
+            )
+        else:
+            manager = swapmem.Manager(
+                device=f"cuda:{args.gpu}",
+                device_memory=args.device_memory,
+                host_memory=args.host_memory,
+                spill_dir=args.spill_dir,
+            )
     except (ValueError, OSError, swapmem.Error) as error:
-        raise InputError(f"--device-memory or --spill-dir: {error}") from error
+        raise InputError(f"--device-memory, --host-memory or --spill-dir: {error}") from error
     with manager as memory:
         yield memory
 

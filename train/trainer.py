@@ -99,6 +99,7 @@ def make_trainer(
     schedule: Schedule,
     out: str,
     identity: dict[str, str | int],
+    device: Any,
 ) -> training.Trainer:
     """Puts model, data and extensions together.
 
@@ -109,6 +110,7 @@ def make_trainer(
         schedule: How to train.
         out: Directory for the log and the snapshots; exists.
         identity: What a run that resumes from a snapshot must have in common with this one.
+        device: Chainer's device, where the model is; batches are sent there.
 
     Returns:
         The trainer, not run yet.
@@ -116,7 +118,7 @@ def make_trainer(
     optimizer = chainer.optimizers.MomentumSGD(lr=schedule.lr, momentum=schedule.momentum)
     optimizer.setup(model)
     optimizer.add_hook(chainer.optimizer_hooks.WeightDecay(schedule.weight_decay))
-    updater = training.StandardUpdater(training_batches, optimizer)
+    updater = training.StandardUpdater(training_batches, optimizer, device=device)
     trainer = training.Trainer(updater, schedule.end, out)
 
     def evaluated() -> EveryAndLast:
@@ -135,7 +137,8 @@ def make_trainer(
         trigger=evaluated(),
         priority=training.PRIORITY_WRITER + 1,
     )
-    trainer.extend(extensions.Evaluator(validation_batches, model), trigger=evaluated())
+    evaluator = extensions.Evaluator(validation_batches, model, device=device)
+    trainer.extend(evaluator, trigger=evaluated())
     trainer.extend(extensions.observe_lr(), trigger=logged())
     trainer.extend(extensions.LogReport(trigger=logged()))
     report, bar = progress.printing_extensions(COLUMNS, sys.stdout)

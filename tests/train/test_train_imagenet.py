@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,10 @@ def test_a_list_without_one_good_image_is_refused(command, capsys, in_tmp):
         (["--spill-dir", "x"], "are for out-of-core training: add --ooc"),
         (["--device-memory", "1GiB"], "are for out-of-core training: add --ooc"),
         (["--resume", "x", "--autoload"], "give only one of them"),
+        (["--host-memory", "1GiB"], "add --gpu and --ooc"),
+        (["--host-memory", "1GiB", "--ooc"], "add --gpu and --ooc"),
+        (["--gpu", "-2"], "-2: must be -1 or more"),
+        (["--gpu", "all"], "'all' is not a whole number"),
     ],
 )
 def test_options_that_make_no_sense_are_explained(capsys, options, message):
@@ -256,6 +261,40 @@ def test_options_that_make_no_sense_are_explained(capsys, options, message):
         train_imagenet.main(["train.txt", "val.txt", *options])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+class FakeRuntime:
+    """Stands for cupy.cuda.runtime on a machine with so many GPUs, or with a broken driver."""
+
+    def __init__(self, count):
+        self._count = count
+
+    def getDeviceCount(self):  # noqa: N802
+        if self._count is None:
+            raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        return self._count
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (None, "--gpu 2: no GPU can be used here: cudaErrorNoDevice"),
+        (2, "--gpu 2: this machine has 2 GPUs, counted from 0"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_said(command, capsys, monkeypatch, count, message):
+    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=FakeRuntime(count)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert command("--gpu", "2") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_gpu_without_cupy_is_said(command, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert command("--gpu", "0") == 2
+    assert "--gpu 0: CuPy cannot be imported" in capsys.readouterr().err
 
 
 def test_names_and_defaults_are_those_of_chainers_example():

@@ -109,7 +109,9 @@ def test_an_interrupt_ends_the_run_and_leaves_no_other_file(command, write_list,
 def test_a_budget_or_directory_that_cannot_be_is_refused(command, capsys, options, message):
     assert command("--ooc", *options) == 2
     error = capsys.readouterr().err
-    assert error.startswith("train_imagenet.py: error: --device-memory or --spill-dir: ")
+    assert error.startswith(
+        "train_imagenet.py: error: --device-memory, --host-memory or --spill-dir: "
+    )
     assert message in error
     assert error.count("\n") == 1
     assert "result" not in os.listdir()

@@ -3,6 +3,7 @@
 import os
 import zipfile
 
+import chainer
 import numpy as np
 import pytest
 from chainer import serializers
@@ -39,6 +40,7 @@ def trainer_of(tiny, in_tmp):
             ),
             out,
             {"arch": "tiny", "classes": classes, **identity},
+            chainer.get_device("@numpy"),
         )  # fmt: skip
 
     return make
