@@ -158,26 +158,20 @@ class _Blocks:
         self._pattern = Pattern()
         self._turn = 0
         self.bytes = block_bytes * count
-        # Twice the bytes: nothing is swapped out but what is asked for.
-        self.memory = swapmem.Manager(
-            device="host", device_memory=2 * self.bytes + 64 * MIB, spill_dir=site.spill_dir
-        )
+        self._managed = _managed(site, self.bytes)
         self._block_bytes = block_bytes
         self._count = count
         self.arrays: list[_Array] = []
 
     def __enter__(self) -> _Blocks:
-        with warnings.catch_warnings():
-            # What the manager says of the spill directory, the table says too.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            self.memory.__enter__()
+        self.memory = self._managed.__enter__()
         self.arrays = [np.empty(self._block_bytes // 8, np.uint64) for _ in range(self._count)]
         return self
 
     def __exit__(self, *error: Any) -> None:
         # A manager lives as long as its arrays do.
         self.arrays.clear()
-        self.memory.__exit__(*error)
+        self._managed.__exit__(*error)
 
     def fill(self, arrays: Sequence[_Array] | None = None) -> None:
         """Writes every byte anew, so that no copy of before is good any more."""
@@ -203,6 +197,20 @@ class _Blocks:
         for ticket in [move(array) for move, array in moves]:
             ticket.wait()
         return time.perf_counter() - begin
+
+
+@contextlib.contextmanager
+def _managed(site: Site, size_bytes: int) -> Iterator[swapmem.Manager]:
+    """Enters a manager with room for twice the bytes: nothing is swapped out of its own accord."""
+    memory = swapmem.Manager(
+        device="host", device_memory=2 * size_bytes + 64 * MIB, spill_dir=site.spill_dir
+    )
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():
+            # What the manager says of the spill directory, `swapmem doctor` says too.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            stack.enter_context(memory)
+        yield memory
 
 
 class _Loop:
@@ -309,30 +317,29 @@ def _both_ways(block_bytes: int, site: Site) -> Iterator[Contest]:
 @contextlib.contextmanager
 def _map(block_bytes: int, site: Site) -> Iterator[Contest]:
     count = block_count(block_bytes)
-    with _Blocks(site, block_bytes, 0) as blocks:
+    with _managed(site, count * block_bytes) as memory:
 
         def ours() -> float:
             begin = time.perf_counter()
             arrays = [np.empty(block_bytes // 8, np.uint64) for _ in range(count)]
-            for array in arrays:
-                _touch(array)
+            _touch(arrays)
             seconds = time.perf_counter() - begin
             arrays.clear()
-            blocks.memory.trim()
+            memory.trim()
             return seconds / count * 1e6
 
         def beside() -> float:
             begin = time.perf_counter()
             arrays = [pages(block_bytes) for _ in range(count)]
-            for array in arrays:
-                _touch(array)
+            _touch(arrays)
             return (time.perf_counter() - begin) / count * 1e6
 
         yield Contest(ours, beside)
 
 
-def _touch(array: _Array) -> None:
-    array[:: mmap.PAGESIZE // 8] = 1
+def _touch(arrays: Sequence[_Array]) -> None:
+    for array in arrays:
+        array[:: mmap.PAGESIZE // 8] = 1
 
 
 @contextlib.contextmanager
@@ -370,7 +377,7 @@ class _Mover:
         self._block_bytes = block_bytes
         self._count = count
         self._from, self._to = pages(block_bytes * count), pages(block_bytes * count)
-        _touch(self._from)
+        _touch([self._from])
 
     def seconds(self) -> float:
         source, target = self._from.ctypes.data, self._to.ctypes.data
@@ -394,5 +401,5 @@ def _allocate(block_bytes: int, site: Site) -> Iterator[Contest]:
             np.empty(block_bytes, np.uint8)
         return (time.perf_counter() - begin) / _LOOPS * 1e6
 
-    with _Blocks(site, block_bytes, 0):
+    with _managed(site, block_bytes):
         yield Contest(microseconds, lambda: stock.run(microseconds))
