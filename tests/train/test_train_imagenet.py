@@ -269,7 +269,7 @@ class FakeRuntime:
     def __init__(self, count):
         self._count = count
 
-    def getDeviceCount(self):  # noqa: N802
+    def getDeviceCount(self):
         if self._count is None:
             raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
         return self._count
