@@ -1,0 +1,44 @@
+// How every function of the driver begins.
+#pragma once
+
+#include <exception>
+
+#include "fake_driver/world.h"
+
+#define FAKE_DECLARE(name, symbol, parameters) FAKE_API swapmem::cuda::CUresult symbol parameters;
+namespace fake {
+using namespace swapmem::cuda;
+SWAPMEM_CUDA_FUNCTIONS(FAKE_DECLARE)
+SWAPMEM_CUDA_NEW_FUNCTIONS(FAKE_DECLARE)
+}  // namespace fake
+#undef FAKE_DECLARE
+
+namespace fake {
+
+enum class Needs {
+  nothing,
+  initialised,
+  context,  // one that is current and not broken
+};
+
+// What has to be refused before the function itself begins, or CUDA_SUCCESS.
+CUresult refused(World& world, const char* name, Needs needs);
+
+template <typename Body>
+CUresult enter(const char* name, Needs needs, Body body) {
+  if (forked()) return CUDA_ERROR_NOT_INITIALIZED;
+  Lock lock(driver_mutex());
+  World& world = the_world();
+  const CUresult result = refused(world, name, needs);
+  if (result != CUDA_SUCCESS) return result;
+  try {
+    return body(world, lock);
+  } catch (const std::exception&) {
+    return CUDA_ERROR_OPERATING_SYSTEM;
+  }
+}
+
+// A stream that work may be given to: it exists and belongs to the current context.
+CUresult usable(World& world, CUstream handle, const char* name, std::shared_ptr<Stream>* stream);
+
+}  // namespace fake
