@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import swapmem
+from swapmem import _core, devices
 from swapmem.cli.case import Case, Contest
 from swapmem.cli.direct_file import pages
 from swapmem.cli.host_cases import KIB, MIB, TRANSFER_SIZES, size_label
@@ -99,6 +99,10 @@ def _fits(ordinal: int, block_bytes: int, needs_cupy: bool, site: Site) -> str |
         return site.no_device
     if not device.vmm:
         return f"{device.name} has no virtual memory management"
+    if block_bytes < _core.min_cuda_block_bytes and not needs_cupy:
+        return (
+            f"smaller than the smallest block on a GPU, {format_bytes(_core.min_cuda_block_bytes)}"
+        )
     if needs_cupy and not site.cupy:
         return "CuPy is not installed"
     count = 2 * block_count(block_bytes)
@@ -136,26 +140,24 @@ class _Host:
 class _Blocks:
     """Blocks of one size in an engine of their own; what is in them is known."""
 
-    def __init__(
-        self, gpu: Gpu, ordinal: int, host: _Array, block_bytes: int, count: int, spill_dir: str
-    ) -> None:
+    def __init__(self, gpu: Gpu, ordinal: int, host: _Array, block_bytes: int, count: int) -> None:
         self._gpu = gpu
         self._host = host
         self._pattern = Pattern()
         self._turn = 0
         self.block_bytes = block_bytes
         self.bytes = block_bytes * count
-        with warnings.catch_warnings():
-            # What the manager says of the spill directory, the table says too.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            self._memory = swapmem.Manager(
-                device=f"cuda:{ordinal}",
-                # Nothing is swapped out but what is asked for, and nothing reaches the file.
-                device_memory=2 * count * max(block_bytes, 2 * MIB) + 128 * MIB,
-                host_memory=int(1.25 * self.bytes) + 64 * MIB,
-                spill_dir=spill_dir,
-            )
-        self.engine = self._memory.engine
+        # Nothing is swapped out but what is asked for, and to pinned memory alone.
+        wish = devices.Wish(
+            device_memory=2 * count * max(block_bytes, 2 * MIB) + 128 * MIB,
+            host_memory=int(1.25 * self.bytes) + 64 * MIB,
+            spill_dir=None,
+            spill_bytes=None,
+            checksum=False,
+            paranoid=False,
+        )
+        device = devices.Device(f"cuda:{ordinal}", ordinal)
+        self.engine = devices.make_engine(device, wish)
         self.addresses: list[int] = []
         self._count = count
 
@@ -238,7 +240,7 @@ def _one_way(action: Direction, ordinal: int, block_bytes: int, site: Site) -> I
         Gpu(ordinal) as gpu,
         _Host(gpu, size_bytes) as host,
         _raw(gpu, size_bytes) as mapping,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, count, site.spill_dir) as blocks,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, count) as blocks,
     ):
 
         def ours() -> float:
@@ -263,7 +265,7 @@ def _both_ways(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
         Gpu(ordinal) as gpu,
         _Host(gpu, 2 * half_bytes) as host,
         _raw(gpu, 2 * half_bytes) as mapping,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, 2 * count, site.spill_dir) as blocks,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, 2 * count) as blocks,
     ):
         resident, away = blocks.addresses[:count], blocks.addresses[count:]
         blocks.fill(away)
@@ -325,7 +327,7 @@ def _map(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
     with (
         Gpu(ordinal) as gpu,
         _Host(gpu, block_bytes) as host,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, 0, site.spill_dir) as blocks,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, 0) as blocks,
     ):
 
         def ours() -> float:
@@ -358,9 +360,7 @@ def _unmap(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
         contextlib.ExitStack() as stack,
     ):
         mappings = [stack.enter_context(_raw(gpu, block_bytes)) for _ in range(count)]
-        blocks = stack.enter_context(
-            _Blocks(gpu, ordinal, host.memory, block_bytes, count, site.spill_dir)
-        )
+        blocks = stack.enter_context(_Blocks(gpu, ordinal, host.memory, block_bytes, count))
         blocks.fill()
         blocks.out()
 
@@ -427,7 +427,6 @@ def _allocate(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
             device=f"cuda:{ordinal}",
             device_memory=4 * block_bytes + 256 * MIB,
             host_memory=64 * MIB,
-            spill_dir=site.spill_dir,
         ):
             yield Contest(microseconds, beside)
         pool.free_all_blocks()
