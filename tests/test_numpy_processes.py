@@ -107,10 +107,13 @@ def test_multiprocessing_works_beside_a_manager(tmp_path: Path, method: str) -> 
 
 
 ENDLESS = """
+import signal
 import sys
 import numpy as np
 import swapmem
 
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with swapmem.Manager(device_memory="8MiB", spill_dir=sys.argv[1]) as memory:
     arrays = [np.full(1 << 20, i, np.uint8) for i in range(32)]
     print("ready", flush=True)
