@@ -187,7 +187,7 @@ def _build_parts() -> list[Part]:
     ]
     build = [_tool("cmake"), "--build", _BUILD_DIR, "--parallel"]
     return [
-        Part(_BUILD, [configure, build], 240),
+        Part(_BUILD, [configure, build], 300),
         Part(
             "C++ suites, fake driver",
             [[_tool("ctest"), "--test-dir", _BUILD_DIR, "--no-tests=error", "-R", _FAKE_SUITES]],

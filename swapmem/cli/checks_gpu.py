@@ -21,7 +21,7 @@ def check() -> Iterator[Finding]:
     """Looks for a driver, for devices, and at what they can do."""
     devices, reason = cuda_devices()
     if not devices:
-        yield Finding(_SECTION, "driver", "note", f"{reason}: arrays live in RAM (device='host')")
+        yield Finding(_SECTION, "driver", "note", reason, "arrays live in RAM (device='host')")
         return
     for device in devices:
         yield from _device(device)

@@ -78,8 +78,8 @@ def cuda_cases(device: Device | None) -> list[Case]:
         label = size_label(size)
         text = f"a new block of {label} on fresh memory: create, map, set access"
         add("map", size, text, "us", "new block", "raw driver calls", _map)
-        text = f"swap out a block of {label} whose copy is still good"
-        add("unmap", size, text, "us", "evict a clean block", "raw unmap", _unmap)
+        text = f"a new block of {label} on the memory of freed ones of twice the size"
+        add("remap", size, text, "us", "new block", "raw unmap, map", _remap)
     text = f"make {size_label(_PIN_BYTES)} of host memory fit for fast copies"
     add("pin", _PIN_BYTES, text, "GB/s", "touch, then register", "cuMemHostAlloc", _pin)
     for size in _ALLOCATE_SIZES:
@@ -140,16 +140,26 @@ class _Host:
 class _Blocks:
     """Blocks of one size in an engine of their own; what is in them is known."""
 
-    def __init__(self, gpu: Gpu, ordinal: int, host: _Array, block_bytes: int, count: int) -> None:
+    def __init__(
+        self,
+        gpu: Gpu,
+        ordinal: int,
+        host: _Array,
+        block_bytes: int,
+        count: int,
+        budget_bytes: int | None = None,
+    ) -> None:
         self._gpu = gpu
         self._host = host
         self._pattern = Pattern()
         self._turn = 0
         self.block_bytes = block_bytes
         self.bytes = block_bytes * count
-        # Nothing is swapped out but what is asked for, and to pinned memory alone.
+        if budget_bytes is None:
+            # Nothing is swapped out but what is asked for, and to pinned memory alone.
+            budget_bytes = 2 * count * _rounded(block_bytes) + 128 * MIB
         wish = devices.Wish(
-            device_memory=2 * count * max(block_bytes, 2 * MIB) + 128 * MIB,
+            device_memory=budget_bytes,
             host_memory=int(1.25 * self.bytes) + 64 * MIB,
             spill_dir=None,
             spill_bytes=None,
@@ -324,10 +334,11 @@ def _pageable(
 @contextlib.contextmanager
 def _map(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
     count = min(block_count(block_bytes), 16)
+    budget_bytes = 2 * count * _rounded(block_bytes)
     with (
         Gpu(ordinal) as gpu,
         _Host(gpu, block_bytes) as host,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, 0) as blocks,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, 0, budget_bytes) as blocks,
     ):
 
         def ours() -> float:
@@ -352,35 +363,38 @@ def _map(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
 
 
 @contextlib.contextmanager
-def _unmap(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
-    count = min(block_count(block_bytes), 16)
+def _remap(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    # An even number: as many bytes in blocks of twice the size.
+    count = max(2, min(block_count(block_bytes), 16))
+    # No room for anything else: new blocks get the memory of freed ones.
+    budget_bytes = count * _rounded(block_bytes)
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, block_bytes * count) as host,
+        _Host(gpu, block_bytes) as host,
+        _Blocks(gpu, ordinal, host.memory, block_bytes, 0, budget_bytes) as blocks,
         contextlib.ExitStack() as stack,
     ):
+        engine = blocks.engine
         mappings = [stack.enter_context(_raw(gpu, block_bytes)) for _ in range(count)]
-        blocks = stack.enter_context(_Blocks(gpu, ordinal, host.memory, block_bytes, count))
-        blocks.fill()
-        blocks.out()
 
         def ours() -> float:
-            # Nothing touches them in between: their copies stay good.
-            blocks.back()
-            return blocks.out() / count * 1e6
+            for address in [engine.allocate(2 * block_bytes) for _ in range(count // 2)]:
+                engine.free(address)
+            begin = time.perf_counter()
+            addresses = [engine.allocate(block_bytes) for _ in range(count)]
+            seconds = time.perf_counter() - begin
+            for address in addresses:
+                engine.free(address)
+            return seconds / count * 1e6
 
         def beside() -> float:
             begin = time.perf_counter()
             for mapping in mappings:
                 gpu.unmap(mapping)
-            seconds = time.perf_counter() - begin
-            for mapping in mappings:
                 gpu.map_again(mapping)
-            return seconds / count * 1e6
+            return (time.perf_counter() - begin) / count * 1e6
 
         yield Contest(ours, beside)
-        blocks.back()
-        blocks.check()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ _STYLES: dict[str, tuple[str, str]] = {
     "pin": ("#666666", "*"),
     "map": ("#009E73", "s"),
     "unmap": ("#E69F00", "o"),
+    "remap": ("#E69F00", "o"),
     "allocate": ("#0072B2", "D"),
 }
 _UNITS: tuple[tuple[Unit, str], ...] = (
