@@ -60,17 +60,16 @@ class CudaDevice : public Device {
   void protect(Span, Access) override {}  // access is the whole device's: nothing to refuse
   bool sees_writes() const override { return false; }
   bool sees_touches() const override { return false; }
+  bool commits_zeros() const override { return false; }
   Fence fence() override { return streams_.fence(); }
   void wait(Fence fence) override { streams_.wait(fence); }
   void order(Fence fence) override { streams_.order(fence); }
   Address begin_fill(Span staging, Span block) override;
   void finish_fill(Span staging, Span block) override;
+  void trim() override;  // waits for last uses
 
   // Copies to and from this device's memory. May outlive the device.
   std::unique_ptr<Link> link() const;
-
-  // Gives all that is kept for later back to the driver; waits for last uses.
-  void trim();
 
   struct Usage {
     std::size_t in_use_bytes;    // behind addresses

@@ -30,8 +30,13 @@ CudaLink::~CudaLink() {
   while (!pinned_.empty()) {
     unpin(reinterpret_cast<void*>(pinned_.begin()->first), pinned_.begin()->second);
   }
-  context_->driver().cuStreamDestroy(out_);
-  context_->driver().cuStreamDestroy(in_);
+  try {
+    const Context::Scope scope(*context_);
+    context_->driver().cuStreamDestroy(out_);
+    context_->driver().cuStreamDestroy(in_);
+  } catch (const DeviceError&) {
+    // The context is lost, and they with it.
+  }
 }
 
 void CudaLink::pin(void* host, std::size_t bytes) {

@@ -39,8 +39,12 @@ CUstream current_stream() {
 // --- events
 
 EventPool::~EventPool() {
-  if (context_.forked()) return;
-  for (const CUevent event : idle_) context_.driver().cuEventDestroy(event);
+  try {
+    const Context::Scope scope(context_);
+    for (const CUevent event : idle_) context_.driver().cuEventDestroy(event);
+  } catch (const DeviceError&) {
+    // A forked child, or a context that is lost with all its events.
+  }
 }
 
 EventPool::Event EventPool::take() {

@@ -1,0 +1,103 @@
+// A fresh fake driver for a test, streams on it, and kernels that write and check bytes.
+#pragma once
+
+#include <atomic>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "core/device.h"
+#include "cuda/context.h"
+#include "cuda/streams.h"
+#include "fake_driver/fake_driver.h"
+#include "support/bytes.h"
+
+namespace swapmem::test {
+
+class FakeCuda {
+ public:
+  explicit FakeCuda(int devices = 1, std::size_t memory_bytes = std::size_t{1} << 30) {
+    fake_reset();
+    fake_set_devices(devices, memory_bytes);
+    fake_seed(check::seed());
+    cuda::driver().cuInit(0);
+  }
+  // Nothing may be reported and nothing be left.
+  void finish() const {
+    CHECK_EQUAL(reports(), "");
+    const FakeCounts left = counts();
+    CHECK_EQUAL(left.handles, 0u);
+    CHECK_EQUAL(left.mappings, 0u);
+    CHECK_EQUAL(left.reservations, 0u);
+    CHECK_EQUAL(left.registrations, 0u);
+    CHECK_EQUAL(left.streams, 0u);
+    CHECK_EQUAL(left.events, 0u);
+    CHECK_EQUAL(left.contexts, 0u);
+  }
+  static std::string reports() {
+    std::vector<char> text(fake_reports(nullptr, 0) + 1);
+    fake_reports(text.data(), text.size());
+    return text.data();
+  }
+  static FakeCounts counts() {
+    FakeCounts now{};
+    fake_counts(&now);
+    return now;
+  }
+};
+
+// A stream as a program makes it, in the primary context of a device.
+class FakeStream {
+ public:
+  explicit FakeStream(int ordinal = 0) : context_(ordinal) {
+    const cuda::Context::Scope scope(context_);
+    cuda::check(cuda::driver().cuStreamCreate(&stream_, cuda::CU_STREAM_NON_BLOCKING), "create");
+  }
+  ~FakeStream() { destroy(); }
+  FakeStream(const FakeStream&) = delete;
+  FakeStream& operator=(const FakeStream&) = delete;
+
+  void destroy() {
+    if (stream_ == nullptr) return;
+    const cuda::Context::Scope scope(context_);
+    cuda::driver().cuStreamDestroy(stream_);
+    stream_ = nullptr;
+  }
+  void hold() { fake_hold(stream_, 1); }
+  void let_go() { fake_hold(stream_, 0); }
+  void synchronize() {
+    const cuda::Context::Scope scope(context_);
+    cuda::check(cuda::driver().cuStreamSynchronize(stream_), "synchronize");
+  }
+  operator cuda::CUstream() const { return stream_; }
+
+  // Kernels. The check says at `good` how it went.
+  void fill(Address address, std::size_t bytes, std::uint64_t cookie) {
+    launch("fill", address, bytes, true, [=] { test::fill(address, bytes, cookie); });
+  }
+  void check(Address address, std::size_t bytes, std::uint64_t cookie, std::atomic<int>& good) {
+    launch("check", address, bytes, false,
+           [=, &good] { good += holds(address, bytes, cookie) ? 1 : 0; });
+  }
+
+ private:
+  void launch(const char* name, Address address, std::size_t bytes, bool write,
+              std::function<void()> body) {
+    const FakeRange range{address, bytes, write ? 1 : 0};
+    auto* argument = new std::function<void()>(std::move(body));
+    const auto run = [](void* given) {
+      const std::unique_ptr<std::function<void()>> owned(
+          static_cast<std::function<void()>*>(given));
+      (*owned)();
+    };
+    const cuda::Context::Scope scope(context_);
+    cuda::check(fake_launch(stream_, name, run, argument, &range, 1, 0), name);
+  }
+
+  const cuda::Context context_;
+  cuda::CUstream stream_ = nullptr;
+};
+
+}  // namespace swapmem::test
