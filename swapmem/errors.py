@@ -1,5 +1,7 @@
 """What swapmem raises."""
 
+from typing import Any
+
 
 class Error(Exception):
     """The base of all errors of swapmem."""
@@ -33,6 +35,16 @@ class OutOfMemory(Error, MemoryError):
         self.budget_bytes = budget_bytes
         self.needed_bytes = needed_bytes
         self.op = op
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (
+            str(self),
+            self.requested_bytes,
+            self.used_bytes,
+            self.budget_bytes,
+            self.needed_bytes,
+            self.op,
+        )
 
 
 class StoreError(Error, OSError):

@@ -2,12 +2,19 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/array_pool.h"
+#include "bindings/cuda_engine.h"
+#include "bindings/engine_policy.h"
+#include "bindings/host_runtime.h"
 #include "bindings/numpy_handler.h"
-#include "bindings/runtime.h"
 #include "core/size_class.h"
+#include "cuda/streams.h"
+#include "host/available_memory.h"
 #include "host/checksum_store.h"
 #include "host/file_store.h"
 #include "host/host_device.h"
+#include "host/pinned_store.h"
+#include "host/tiered_store.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -19,8 +26,15 @@ namespace {
 using release_gil = py::call_guard<py::gil_scoped_release>;
 using Addresses = std::vector<Address>;
 
-// A forked child has no workers. What only announces does nothing there, so that hooks may go on;
-// what has to move something is refused by Runtime::moving_engine.
+// What comes from a program names the stream that is current there, at each call anew. Host engines
+// have no streams and pay no heed.
+class Stream {
+ public:
+  explicit Stream(std::uintptr_t handle) : current_(reinterpret_cast<cuda::CUstream>(handle)) {}
+
+ private:
+  const cuda::CurrentStream current_;
+};
 
 // A ticket that keeps the engine it belongs to alive.
 struct PyTicket {
@@ -28,27 +42,48 @@ struct PyTicket {
   Ticket ticket;
 };
 
+// RAM, swapped out as a GPU's memory is: only what was offered. A touch that would have been fatal
+// on a GPU is a fault here, served and counted.
+class RehearsalDevice final : public HostDevice {
+ public:
+  bool sees_touches() const override { return false; }
+};
+
+template <typename DeviceType>
 std::shared_ptr<Runtime> host_engine(std::size_t budget_bytes, const std::string& spill_dir,
                                      std::size_t spill_bytes, bool reserve_now, bool checksum,
                                      bool paranoid, std::size_t workers, std::size_t chunk_bytes) {
   std::unique_ptr<Store> store = std::make_unique<FileStore>(spill_dir, spill_bytes, reserve_now);
   if (checksum) store = std::make_unique<ChecksumStore>(std::move(store));
-  std::unique_ptr<Policy> policy;
-  if (paranoid) {
-    policy = std::make_unique<Paranoid>();
-  } else {
-    policy = std::make_unique<LeastRecentlyUsed>();
-  }
   EngineOptions options;
   options.budget_bytes = budget_bytes;
   options.workers = workers;
   options.chunk_bytes = chunk_bytes;
-  return std::make_shared<Runtime>(std::make_unique<Engine>(
-      std::make_unique<HostDevice>(), std::move(store), std::move(policy), options));
+  return std::make_shared<HostRuntime>(std::make_unique<Engine>(
+      std::make_unique<DeviceType>(), std::move(store), make_policy(paranoid), options));
+}
+
+py::dict tier(const char* name, const TierUse& use) {
+  return py::dict("name"_a = name, "used_bytes"_a = use.used_bytes, "peak_bytes"_a = use.peak_bytes,
+                  "budget_bytes"_a = use.budget_bytes);
+}
+
+// What the store is made of, the nearest first.
+py::list store_tiers(const Store& store) {
+  py::list tiers;
+  if (const auto* tiered = dynamic_cast<const TieredStore*>(&store)) {
+    tiers.append(tier("pinned", tiered->pinned_tier()));
+    tiers.append(tier("file", tiered->file_tier()));
+  } else {
+    const bool pinned = dynamic_cast<const PinnedStore*>(&store) != nullptr;
+    tiers.append(tier(pinned ? "pinned" : "file",
+                      {store.used_bytes(), store.peak_bytes(), store.budget_bytes()}));
+  }
+  return tiers;
 }
 
 py::dict stats(Runtime& self) {
-  const Stats s = self.engine().stats();
+  const Stats s = self.readable_engine().stats();
   py::list by_op;
   for (const OpStats& op : s.by_op) {
     by_op.append(py::dict("op"_a = op.name, "calls"_a = op.calls, "seconds"_a = op.seconds,
@@ -70,7 +105,8 @@ py::dict stats(Runtime& self) {
       "transfer_errors"_a = s.transfer_errors, "stall_seconds"_a = s.stall_seconds,
       "faults"_a = s.faults, "fault_seconds"_a = s.fault_seconds, "allocations"_a = s.allocations,
       "frees"_a = s.frees, "warm_hits"_a = s.warm_hits, "iterations"_a = s.iterations,
-      "largest_op_bytes"_a = s.largest_op_bytes, "largest_op"_a = s.largest_op, "by_op"_a = by_op);
+      "largest_op_bytes"_a = s.largest_op_bytes, "largest_op"_a = s.largest_op, "by_op"_a = by_op,
+      "store_tiers"_a = store_tiers(self.readable_engine().store()));
 }
 
 const char* kind_name(EventKind kind) {
@@ -100,8 +136,8 @@ const char* kind_name(EventKind kind) {
 }
 
 py::list trace(Runtime& self) {
-  const std::vector<Event> events = self.engine().trace();
-  const std::vector<std::string> names = self.engine().op_names();  // after: it only grows
+  const std::vector<Event> events = self.readable_engine().trace();
+  const std::vector<std::string> names = self.readable_engine().op_names();  // after: it only grows
   py::list result;
   for (const Event& e : events) {
     result.append(py::make_tuple(e.time_seconds, kind_name(e.kind), e.block, e.bytes, names[e.op],
@@ -111,8 +147,8 @@ py::list trace(Runtime& self) {
 }
 
 py::list faults(Runtime& self) {
-  const std::vector<FaultRecord> records = self.engine().faults();
-  const std::vector<std::string> names = self.engine().op_names();
+  const std::vector<FaultRecord> records = self.readable_engine().faults();
+  const std::vector<std::string> names = self.readable_engine().op_names();
   py::list result;
   for (const FaultRecord& f : records) {
     result.append(py::make_tuple(f.time_seconds, names[f.op], f.block, f.bytes, f.seconds));
@@ -121,7 +157,7 @@ py::list faults(Runtime& self) {
 }
 
 py::object block(Runtime& self, Address address) {
-  const std::optional<BlockInfo> info = self.engine().block(address);
+  const std::optional<BlockInfo> info = self.readable_engine().block(address);
   if (!info) return py::none();
   return py::make_tuple(info->id, info->address, info->bytes, name(info->state), info->holds > 0,
                         info->pins > 0);
@@ -153,9 +189,14 @@ void translate(std::exception_ptr pointer) {
 PYBIND11_MODULE(_core, module) {
   py::register_exception_translator(translate);
   module.attr("min_block_bytes") = min_block_bytes;
+  module.def("available_memory_bytes", [] { return available_memory_bytes(); });
   module.def("set_numpy_handler", &set_numpy_handler, "handler"_a);
-  module.def("host_engine", &host_engine, "budget_bytes"_a, "spill_dir"_a, "spill_bytes"_a,
-             "reserve_now"_a, "checksum"_a, "paranoid"_a, "workers"_a, "chunk_bytes"_a);
+  const auto def_host_engine = [&](const char* name, auto make) {
+    module.def(name, make, "budget_bytes"_a, "spill_dir"_a, "spill_bytes"_a, "reserve_now"_a,
+               "checksum"_a, "paranoid"_a, "workers"_a, "chunk_bytes"_a);
+  };
+  def_host_engine("host_engine", &host_engine<HostDevice>);
+  def_host_engine("rehearsal_engine", &host_engine<RehearsalDevice>);
 
   py::class_<PyTicket>(module, "Ticket", "What a swap_out or swap_in is waiting for.")
       .def(
@@ -164,84 +205,130 @@ PYBIND11_MODULE(_core, module) {
           "Waits until the swap has ended. Raises StoreError or DeviceError if it failed; the\n"
           "array is then where it was.")
       .def(
-          "done", [](PyTicket& self) { return self.runtime->engine().done(self.ticket); },
+          "done", [](PyTicket& self) { return self.runtime->readable_engine().done(self.ticket); },
           "Whether the swap has ended.");
 
   py::class_<Runtime, std::shared_ptr<Runtime>>(module, "Engine")
-      .def_property_readonly("min_block_bytes", [](Runtime&) { return min_block_bytes; })
+      .def_property_readonly("min_block_bytes", &Runtime::min_block_bytes)
+      .def_property_readonly("sees_touches",
+                             [](Runtime& self) { return self.engine().device().sees_touches(); })
       .def("numpy_handler", &make_numpy_handler)
       .def(
           "allocate",
-          [](Runtime& self, std::size_t bytes) { return self.moving_engine().allocate(bytes); },
-          release_gil(), "bytes"_a)
+          [](Runtime& self, std::size_t bytes, std::uintptr_t stream) {
+            const Stream current(stream);
+            return self.moving_engine().allocate(bytes);
+          },
+          release_gil(), "bytes"_a, "stream"_a = 0)
       .def(
-          "free", [](Runtime& self, Address a) { self.engine().free(a); }, release_gil(),
-          "address"_a)
+          "free",
+          [](Runtime& self, Address a, std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().free(a);
+          },
+          release_gil(), "address"_a, "stream"_a = 0)
       .def(
           "begin_op",
-          [](Runtime& self, const std::string& op, const Addresses& addresses) {
-            if (!fault_router::in_forked_child()) self.engine().begin_op(op, addresses);
+          [](Runtime& self, const std::string& op, const Addresses& addresses,
+             std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().begin_op(op, addresses);
           },
-          release_gil(), "op"_a, "addresses"_a)
+          release_gil(), "op"_a, "addresses"_a, "stream"_a = 0)
       .def(
           "end_op",
-          [](Runtime& self, const Addresses& retire) {
-            if (!fault_router::in_forked_child()) self.engine().end_op(retire);
+          [](Runtime& self, const Addresses& retire, std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().end_op(retire);
           },
-          release_gil(), "retire"_a = Addresses())
+          release_gil(), "retire"_a = Addresses(), "stream"_a = 0)
       .def(
           "abort_ops",
-          [](Runtime& self, std::size_t depth) {
-            if (!fault_router::in_forked_child()) self.engine().abort_ops(depth);
+          [](Runtime& self, std::size_t depth, std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().abort_ops(depth);
           },
-          release_gil(), "depth"_a = 0)
-      .def("op_depth", [](Runtime& self) { return self.engine().op_depth(); })
-      .def("begin_iteration", [](Runtime& self) { self.engine().begin_iteration(); })
+          release_gil(), "depth"_a = 0, "stream"_a = 0)
+      .def("op_depth",
+           [](Runtime& self) { return self.in_forked_child() ? 0 : self.engine().op_depth(); })
+      .def("begin_iteration",
+           [](Runtime& self) {
+             if (!self.in_forked_child()) self.engine().begin_iteration();
+           })
+      .def(
+          "offer",
+          [](Runtime& self, const Addresses& addresses, std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().offer(addresses);
+          },
+          release_gil(), "addresses"_a, "stream"_a = 0)
+      .def(
+          "withdraw",
+          [](Runtime& self, const Addresses& addresses, std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().withdraw(addresses);
+          },
+          release_gil(), "addresses"_a, "stream"_a = 0)
       .def(
           "prefetch",
-          [](Runtime& self, const Addresses& addresses) {
-            return fault_router::in_forked_child() ? 0 : self.engine().prefetch(addresses);
+          [](Runtime& self, const Addresses& addresses, std::uintptr_t stream) {
+            const Stream current(stream);
+            return self.in_forked_child() ? 0 : self.engine().prefetch(addresses);
           },
-          release_gil(), "addresses"_a)
+          release_gil(), "addresses"_a, "stream"_a = 0)
       .def(
           "swap_out",
-          [](std::shared_ptr<Runtime> self, Address a) {
+          [](std::shared_ptr<Runtime> self, Address a, std::uintptr_t stream) {
+            const Stream current(stream);
             return PyTicket{self, self->moving_engine().swap_out(a)};
           },
-          release_gil(), "address"_a)
+          release_gil(), "address"_a, "stream"_a = 0)
       .def(
           "swap_in",
-          [](std::shared_ptr<Runtime> self, Address a) {
+          [](std::shared_ptr<Runtime> self, Address a, std::uintptr_t stream) {
+            const Stream current(stream);
             return PyTicket{self, self->moving_engine().swap_in(a)};
           },
-          release_gil(), "address"_a)
+          release_gil(), "address"_a, "stream"_a = 0)
       .def(
-          "pin", [](Runtime& self, Address a) { self.moving_engine().pin(a); }, release_gil())
+          "pin",
+          [](Runtime& self, Address a, std::uintptr_t stream) {
+            const Stream current(stream);
+            self.moving_engine().pin(a);
+          },
+          release_gil(), "address"_a, "stream"_a = 0)
       .def(
-          "unpin", [](Runtime& self, Address a) { self.engine().unpin(a); }, release_gil())
+          "unpin",
+          [](Runtime& self, Address a, std::uintptr_t stream) {
+            const Stream current(stream);
+            if (!self.in_forked_child()) self.engine().unpin(a);
+          },
+          release_gil(), "address"_a, "stream"_a = 0)
       .def(
           "drain",
           [](Runtime& self) {
-            if (!fault_router::in_forked_child()) self.engine().drain();
+            if (!self.in_forked_child()) self.engine().drain();
           },
           release_gil())
       .def(
-          "trim",
-          [](Runtime& self) { return fault_router::in_forked_child() ? 0 : self.engine().trim(); },
+          "trim", [](Runtime& self) { return self.in_forked_child() ? 0 : self.engine().trim(); },
           release_gil())
       .def("block", &block, "address"_a)
       .def("stats", &stats)
       .def("trace", &trace)
       .def("faults", &faults)
-      .def("notices", [](Runtime& self) { return self.engine().store().notices(); })
+      .def("notices", [](Runtime& self) { return self.readable_engine().store().notices(); })
       .def(
-          "check_invariants", [](Runtime& self) { self.engine().check_invariants(); },
+          "check_invariants", [](Runtime& self) { self.readable_engine().check_invariants(); },
           release_gil())
       .def("raise_failure", [](Runtime& self) {
         if (const std::exception_ptr failure = self.take_failure()) {
           std::rethrow_exception(failure);
         }
       });
+
+  bind_array_pool(module);
+  bind_cuda_engine(module);
 }
 
 }  // namespace swapmem

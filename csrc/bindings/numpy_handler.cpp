@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/size_class.h"
+#include "host/fault_router.h"
 
 namespace py = pybind11;
 

@@ -32,7 +32,7 @@ def test_a_size_of_another_type_is_a_type_error(size: Any, tmp_path: Path) -> No
         swapmem.Manager(device_memory=size, spill_dir=tmp_path)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:0", "", "HOST"])
+@pytest.mark.parametrize("device", ["gpu", "cuda", "cuda:x", "cuda:-1", "", "HOST"])
 def test_an_unknown_device_is_a_value_error_that_names_what_there_is(
     device: str, tmp_path: Path
 ) -> None:
