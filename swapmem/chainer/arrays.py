@@ -11,6 +11,11 @@ from typing import Any
 
 import chainer
 import numpy
+from chainer.backends import cuda
+
+# CuPy's; without CuPy a class that has no instances.
+DeviceArray: type = cuda.ndarray
+array_types: tuple[type, ...] = (numpy.ndarray, DeviceArray)
 
 _read_pointer = ctypes.c_size_t.from_address
 # An ndarray's data pointer is the first field after the object header.
@@ -35,6 +40,52 @@ def _is_direct_pointer_right() -> bool:
 pointer: Callable[[numpy.ndarray], int] = (
     _direct_pointer if _is_direct_pointer_right() else _public_pointer
 )
+
+
+def add_device_block(array: Any, minimum_bytes: int, found: dict[int, int]) -> None:
+    """Note the memory behind a CuPy array, whole.
+
+    Args:
+        array: Any CuPy array: a view, reversed, broadcast or empty ones included.
+        minimum_bytes: Arrays whose memory is smaller are no blocks and are left out.
+        found: Gets the start address as key and the size in bytes as value.
+    """
+    memory = array.data.mem
+    if memory.size >= minimum_bytes:
+        found[memory.ptr] = memory.size
+
+
+def start_of(array: Any, minimum_bytes: int) -> int:
+    """The address at which the memory behind an array begins.
+
+    Args:
+        array: A NumPy or CuPy array.
+        minimum_bytes: What smaller memory there is is no block.
+
+    Returns:
+        The address; 0 for what is no block, or belongs to something that is no array.
+    """
+    if not isinstance(array, numpy.ndarray):
+        memory = array.data.mem
+        return int(memory.ptr) if memory.size >= minimum_bytes else 0
+    root = array
+    while isinstance(root.base, numpy.ndarray):
+        root = root.base
+    return pointer(root) if root.base is None and root.nbytes >= minimum_bytes else 0
+
+
+def owners(item: Any) -> list[Any]:
+    """What an array, or a part of one, refers to in order to keep its memory.
+
+    A NumPy view refers to the array it looks into. A CuPy array refers to a pointer, and a view
+    also to an array; the pointer refers to the memory.
+    """
+    if isinstance(item, numpy.ndarray):
+        return [] if item.base is None else [item.base]
+    if isinstance(item, DeviceArray):
+        array: Any = item
+        return [array.data] if array.base is None else [array.data, array.base]
+    return [item.mem] if hasattr(item, "mem") else []
 
 
 def add_block(array: numpy.ndarray, minimum_bytes: int, found: dict[int, int]) -> None:
@@ -65,6 +116,12 @@ def add_block(array: numpy.ndarray, minimum_bytes: int, found: dict[int, int]) -
 
 def _walk_array(value: Any, minimum_bytes: int, found: dict[int, int], seen: set[int]) -> None:
     add_block(value, minimum_bytes, found)
+
+
+def _walk_device_array(
+    value: Any, minimum_bytes: int, found: dict[int, int], seen: set[int]
+) -> None:
+    add_device_block(value, minimum_bytes, found)
 
 
 def _walk_variable(value: Any, minimum_bytes: int, found: dict[int, int], seen: set[int]) -> None:
@@ -106,6 +163,7 @@ _OPAQUE = (
 _WALKERS: tuple[tuple[type | tuple[type, ...], _Walker | None], ...] = (
     (_OPAQUE, None),
     (numpy.ndarray, _walk_array),
+    (DeviceArray, _walk_device_array),
     (chainer.Variable, _walk_variable),
     (dict, _walk_mapping),
     ((tuple, list, set, frozenset, collections.deque), _walk_items),
@@ -160,7 +218,7 @@ def add_blocks(arrays: Iterable[Any], minimum_bytes: int, found: dict[int, int])
     """Note the memory behind some arrays.
 
     Args:
-        arrays: NumPy arrays; anything else, such as None, is passed over.
+        arrays: NumPy and CuPy arrays; anything else, such as None, is passed over.
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
 
@@ -177,6 +235,8 @@ def add_blocks(arrays: Iterable[Any], minimum_bytes: int, found: dict[int, int])
                 add_block(array, minimum_bytes, found)
             elif array.nbytes >= minimum_bytes:
                 found[pointer(array)] = array.nbytes
+        elif isinstance(array, DeviceArray):
+            add_device_block(array, minimum_bytes, found)
 
 
 def add_attributes(function: Any, minimum_bytes: int, found: dict[int, int]) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import weakref
+from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chainer
 
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
+from swapmem.chainer.eligible import Eligible, GraphHook
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
 from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
 
 if TYPE_CHECKING:
     import numpy
 
+    from swapmem._core import Engine
     from swapmem.manager import Manager
 
 _CALLERS: frozenset[CodeType] = BACKWARD_CODES | {
@@ -31,6 +36,37 @@ _UPDATE_SHARE = 0.25
 # Identity of the function, identity and code of Chainer's frame that runs it, how many ops were
 # open before, and the backward pass it belongs to.
 _OpenOp = tuple[int, int, CodeType | None, int, Lookahead | None]
+
+
+class _Target(NamedTuple):
+    """What the hooks of all threads of a manager share. Keeps the manager's engine, not it."""
+
+    name: str
+    engine: Engine
+    current_stream: Callable[[], int]
+    budget_bytes: int
+    # Where every touch is served every block may be swapped out, and nothing has to be proven.
+    eligible: Eligible | None
+
+
+_targets: weakref.WeakKeyDictionary[Manager, _Target] = weakref.WeakKeyDictionary()
+
+
+def _target_of(manager: Manager) -> _Target:
+    target = _targets.get(manager)
+    if target is None:
+        eligible = None
+        if not manager.engine.sees_touches:
+            eligible = Eligible(manager.engine, manager.current_stream)
+            manager.add_report(eligible.report_lines)
+        target = _targets[manager] = _Target(
+            f"swapmem.{id(manager):x}",
+            manager.engine,
+            manager.current_stream,
+            manager.stats()["budget_bytes"],
+            eligible,
+        )
+    return target
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:
@@ -59,12 +95,24 @@ class OpHook(chainer.FunctionHook):
     """
 
     def __init__(self, manager: Manager) -> None:
-        self.name = f"swapmem.{id(manager):x}"
-        self._engine = manager.engine
-        self._minimum_bytes = manager.engine.min_block_bytes
-        budget_bytes = manager.stats()["budget_bytes"]
-        self._window_bytes = int(budget_bytes * _WINDOW_SHARE)
-        self._most_update_bytes = int(budget_bytes * _UPDATE_SHARE)
+        self._start(_target_of(manager))
+
+    @classmethod
+    def over(cls, target: _Target) -> OpHook:
+        """Makes a hook for a thread that takes no part in the manager."""
+        hook = cls.__new__(cls)
+        hook._start(target)
+        return hook
+
+    def _start(self, target: _Target) -> None:
+        self.name = target.name
+        self._engine = target.engine
+        self._current_stream = target.current_stream
+        self._eligible = target.eligible
+        self._graph_hook = GraphHook(target.name, functools.partial(OpHook.over, target))
+        self._minimum_bytes = target.engine.min_block_bytes
+        self._window_bytes = int(target.budget_bytes * _WINDOW_SHARE)
+        self._most_update_bytes = int(target.budget_bytes * _UPDATE_SHARE)
         self._base_depth = 0
         self._open: list[_OpenOp] = []
         self._passes: list[Lookahead] = []
@@ -91,7 +139,7 @@ class OpHook(chainer.FunctionHook):
         """Close what an exception left open (called by Chainer)."""
         self._open.clear()
         self._updates.unwatch_all()
-        self._engine.abort_ops(self._base_depth)
+        self._engine.abort_ops(self._base_depth, self._current_stream())
 
     def forward_preprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
         """Open the op of a forward operation (called by Chainer)."""
@@ -101,6 +149,9 @@ class OpHook(chainer.FunctionHook):
         if self._backward_was_last and not self._open and not _is_inside_backward(frame):
             self._backward_was_last = False
             self._engine.begin_iteration()
+            if self._eligible is not None:
+                self._eligible.forget_gone()
+        self._review()
         found: dict[int, int] = {}
         add_blocks(in_data, self._minimum_bytes, found)
         add_attributes(function, self._minimum_bytes, found)
@@ -109,6 +160,8 @@ class OpHook(chainer.FunctionHook):
     def forward_postprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
         """Close the op of a forward operation (called by Chainer)."""
         self._end(function)
+        if self._eligible is not None:
+            self._eligible.applied(function)
 
     def backward_preprocess(
         self,
@@ -122,6 +175,7 @@ class OpHook(chainer.FunctionHook):
             self._close_dead_ops(frame)
         self._backward_was_last = True
         ahead = self._pass_of(frame, function)
+        has_company = self._review()
         found: dict[int, int] = {}
         known = None if ahead is None else ahead.blocks_of(function)
         if known is None:
@@ -129,12 +183,14 @@ class OpHook(chainer.FunctionHook):
         else:
             found.update(dict.fromkeys(known, 0))
         add_blocks(out_grad, self._minimum_bytes, found)
+        if has_company:
+            add_blocks(in_data, self._minimum_bytes, found)
         if ahead is not None and _accumulates(function):
             found.update(ahead.accumulated(function))
         self._begin(function, frame, f"{function.label} backward", found, ahead)
         if ahead is not None:
             wanted, end = ahead.upcoming(function, self._window_bytes)
-            if wanted and self._engine.prefetch(wanted) == len(wanted):
+            if wanted and self._prefetch(wanted) == len(wanted):
                 ahead.fetched(end)
 
     def backward_postprocess(
@@ -159,7 +215,7 @@ class OpHook(chainer.FunctionHook):
         for next_rule, next_parameter in self._updates.following(rule, parameter):
             add_update(next_rule, next_parameter, self._minimum_bytes, wanted)
         if wanted:
-            self._engine.prefetch(list(wanted))
+            self._prefetch(list(wanted))
 
     def end_update(self, rule: Any) -> None:
         """Close the op of a parameter's update (called by Chainer through the update rule)."""
@@ -174,7 +230,9 @@ class OpHook(chainer.FunctionHook):
         ahead: Lookahead | None,
     ) -> None:
         depth = self._open[-1][3] + 1 if self._open else self._engine.op_depth()
-        self._engine.begin_op(name, list(found))
+        self._engine.begin_op(name, list(found), self._current_stream())
+        if self._eligible is not None:
+            self._eligible.taken(found)
         code = None if frame is None else frame.f_code
         self._open.append((id(function), id(frame), code, depth, ahead))
 
@@ -184,13 +242,13 @@ class OpHook(chainer.FunctionHook):
             if function_id == id(function):
                 if index + 1 < len(self._open):
                     # Operations inside this one failed, and it went on.
-                    self._engine.abort_ops(depth + 1)
+                    self._engine.abort_ops(depth + 1, self._current_stream())
                 del self._open[index:]
-                if ahead is None or chainer.config.enable_backprop:
-                    # Under double backprop the graph goes on to be used.
-                    self._engine.end_op()
-                else:
-                    self._engine.end_op(ahead.retired_by(function))
+                retired: list[int] = []
+                # Under double backprop the graph goes on to be used.
+                if ahead is not None and not chainer.config.enable_backprop:
+                    retired = ahead.retired_by(function)
+                self._engine.end_op(retired, self._current_stream())
                 return
 
     def _close_dead_ops(self, frame: FrameType | None) -> None:
@@ -203,8 +261,20 @@ class OpHook(chainer.FunctionHook):
                 if id(caller) == frame_id and caller.f_code is code:
                     return
                 caller = caller.f_back
-            self._engine.abort_ops(depth)
+            self._engine.abort_ops(depth, self._current_stream())
             self._open.pop()
+
+    def _prefetch(self, wanted: list[int]) -> int:
+        return self._engine.prefetch(wanted, self._current_stream())
+
+    def _review(self) -> bool:
+        """Whether there are other function hooks, where that matters; offers what can be."""
+        if self._eligible is None:
+            return False
+        hooks = chainer.get_function_hooks().values()
+        has_company = any(not isinstance(hook, (OpHook, GraphHook)) for hook in hooks)
+        self._eligible.review(self._graph_hook, has_company)
+        return has_company
 
     def _pass_of(self, frame: FrameType | None, function: Any) -> Lookahead | None:
         if frame is None or frame.f_code not in BACKWARD_CODES:

@@ -17,18 +17,26 @@ class FakeEngine:
         self.open: list[str] = []
         self.refuse: set[str] = set()
         self.memory_left: bool = True
+        self.sees_touches = True
+        self.current_stream = 0
 
-    def begin_op(self, name, addresses):
+    def begin_op(self, name, addresses, stream):
+        self._check(stream)
         assert all(type(address) is int for address in addresses)
         if name in self.refuse:
             raise MemoryError(name)
         self.calls.append(("begin", name, list(addresses)))
         self.open.append(name)
 
-    def end_op(self, retire=()):
+    def _check(self, stream):
+        assert stream == self.current_stream, "the stream was not asked for at this call"
+
+    def end_op(self, retire, stream):
+        self._check(stream)
         self.calls.append(("end", self.open.pop(), list(retire)))
 
-    def abort_ops(self, depth):
+    def abort_ops(self, depth, stream):
+        self._check(stream)
         assert 0 <= depth <= len(self.open)
         if depth < len(self.open):
             self.calls.append(("abort", self.open[depth:], depth))
@@ -37,7 +45,8 @@ class FakeEngine:
     def op_depth(self):
         return len(self.open)
 
-    def prefetch(self, addresses):
+    def prefetch(self, addresses, stream):
+        self._check(stream)
         self.calls.append(("prefetch", list(addresses)))
         return len(addresses) if self.memory_left else 0
 
@@ -74,6 +83,11 @@ class FakeManager:
     def __init__(self, engine: FakeEngine | None = None, budget_bytes: int = 1 << 30) -> None:
         self.engine = engine or FakeEngine()
         self.budget_bytes = budget_bytes
+
+    def current_stream(self):
+        """Another stream each time: one that was remembered is found out."""
+        self.engine.current_stream += 1
+        return self.engine.current_stream
 
     def stats(self):
         return {"budget_bytes": self.budget_bytes}

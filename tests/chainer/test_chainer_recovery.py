@@ -56,7 +56,7 @@ def test_the_next_op_closes_what_a_failed_backward_left_open(manager, engine):
 
 
 def test_leaving_closes_what_an_exception_left_open_and_nothing_else(manager, engine):
-    engine.begin_op("the user's own", [])
+    engine.begin_op("the user's own", [], engine.current_stream)
     hook = OpHook(manager)
     with pytest.raises(ValueError, match="forward"), hook:
         Failing(forward=True).apply((floats(4),))
