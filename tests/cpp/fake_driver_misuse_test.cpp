@@ -1,6 +1,7 @@
 // What the fake driver refuses, because no correct program does it or because the test says so.
 #include <cstring>
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -204,6 +205,13 @@ std::vector<Misuse> misuses() {
        [](const FakeGpu& gpu) {
          must(gpu.d.cuCtxPopCurrent(nullptr));
          return gpu.d.cuCtxPopCurrent(nullptr);
+       }},
+      {"throw_from_a_host_function", CUDA_SUCCESS,
+       [](const FakeGpu& gpu) {
+         const CUstream stream = gpu.stream();
+         must(gpu.d.cuLaunchHostFunc(
+             stream, [](void*) { throw std::runtime_error("no"); }, nullptr));
+         return gpu.d.cuStreamSynchronize(stream);
        }},
       {"call_the_driver_from_a_host_function", CUDA_ERROR_NOT_PERMITTED,
        [](const FakeGpu& gpu) {

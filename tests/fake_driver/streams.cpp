@@ -1,6 +1,7 @@
 #include "fake_driver/streams.h"
 
 #include <algorithm>
+#include <exception>
 #include <string>
 
 #include "fake_driver/world.h"
@@ -156,6 +157,22 @@ bool Streams::memory_is_there(const Stream& stream, const Work& work) {
   return true;
 }
 
+void Streams::run_user_code(Work& work, Lock& lock) {
+  work.running = true;
+  lock.unlock();
+  in_user_code() = true;
+  std::string thrown;
+  try {
+    work.body();
+  } catch (const std::exception& error) {
+    thrown = error.what();
+  }
+  in_user_code() = false;
+  lock.lock();
+  work.running = false;
+  if (!thrown.empty()) world_.reports.misuse(work.name + " threw: " + thrown);
+}
+
 bool Streams::step(Lock& lock) {
   const std::shared_ptr<Stream> stream = choose();
   if (stream == nullptr) return false;
@@ -172,13 +189,7 @@ bool Streams::step(Lock& lock) {
   } else if (alive && work->body && !work->calls_user_code) {
     work->body();
   } else if (alive && work->body) {
-    work->running = true;
-    lock.unlock();
-    in_user_code() = true;
-    work->body();
-    in_user_code() = false;
-    lock.lock();
-    work->running = false;
+    run_user_code(*work, lock);
   }
 
   if (work->tells_host) world_.happens_before.host_learns(work->known);

@@ -84,6 +84,7 @@ class Streams {
   void learn(const Work& work);
   double ready_seconds(const Stream& stream, const Work& work) const;
   std::shared_ptr<Stream> choose();
+  void run_user_code(Work& work, Lock& lock);
   bool memory_is_there(const Stream& stream, const Work& work);
 
   World& world_;
