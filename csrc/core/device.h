@@ -73,9 +73,10 @@ class Device {
   // that start at one. A power of two.
   virtual std::size_t frame_bytes() const = 0;
 
-  // Memory of its own behind the span, readable and writable. It reads as zeros where the span
-  // held no memory before.
+  // Memory of its own behind the span, readable and writable. Where commits_zeros, it reads as
+  // zeros where the span held no memory before.
   virtual void commit(Span span) = 0;
+  virtual bool commits_zeros() const { return true; }
 
   // The same for memory that begin_fill alone will use: it need not be accessible.
   virtual void commit_staging(Span span) { commit(span); }
@@ -88,6 +89,9 @@ class Device {
   // accessible through its old mapping's contents. No overlap. Whole frames move as they are;
   // a piece of a frame need not keep its contents. Access may have to wait for commit(to).
   virtual void move(Address from, Address to, std::size_t bytes, const Fences& last_use) = 0;
+
+  // Gives back memory that the device itself keeps for later commits.
+  virtual void trim() {}
 
   // What user code may do. A touch that is not allowed reaches Engine::fault.
   virtual void protect(Span span, Access access) = 0;
@@ -113,7 +117,7 @@ class Device {
   virtual void order(Fence) {}
 
   // Where a block that comes back has to be filled: `staging` has memory, `block` has none.
-  // finish_fill then makes it the block's.
+  // finish_fill then makes it the block's; if the fill failed, decommit of the block does not.
   virtual Address begin_fill(Span staging, Span block) = 0;
   virtual void finish_fill(Span staging, Span block) = 0;
 };

@@ -127,7 +127,12 @@ void Engine::drain_magazine(Lock& lock) {
 }
 
 void Engine::free(Address address) {
-  const Fence last_use = device_->fence();
+  Fence last_use = 0;
+  try {
+    last_use = device_->fence();
+  } catch (const DeviceError&) {
+    // Its stream is gone: nothing that could still be queued there is known, and free has to end.
+  }
   Slot copy;
   {
     Lock lock(mutex_);

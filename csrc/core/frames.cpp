@@ -209,7 +209,7 @@ bool Frames::grant(SizeClass size, Grant& out) {
   warm_bytes_ -= have;
   // A range that has lost part of its memory to others is complete again only after commit.
   out.commit = block->sealed || have < size.bytes;
-  block->fresh = have == 0;
+  block->fresh = have == 0 && device_.commits_zeros();
   block->sealed = false;
   block->warm_bytes = 0;
   transition(*block, State::staging);

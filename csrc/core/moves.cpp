@@ -255,9 +255,11 @@ void Engine::complete_filling(Block& block, Job& job) {
       device_->finish_fill(staging.span(), block.span());
     } catch (...) {
       error = std::current_exception();
-      give_up(block.span());
-      device_->watch(block.span());
     }
+  }
+  if (error) {
+    give_up(block.span());
+    device_->watch(block.span());
   }
   Slot unused;
   Lock lock(mutex_);

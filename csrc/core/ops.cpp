@@ -423,6 +423,8 @@ std::size_t Engine::trim() {
     frames_.put_cold(*block);
     changed();
   }
+  lock.unlock();
+  device_->trim();
   return trimmed;
 }
 

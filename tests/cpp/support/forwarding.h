@@ -18,6 +18,8 @@ class ForwardingDevice : public Device {
   std::size_t unit_bytes() const override { return inner_->unit_bytes(); }
   std::size_t frame_bytes() const override { return inner_->frame_bytes(); }
   void commit(Span span) override { inner_->commit(span); }
+  bool commits_zeros() const override { return inner_->commits_zeros(); }
+  void trim() override { inner_->trim(); }
   void commit_staging(Span span) override { inner_->commit_staging(span); }
   void decommit(Span span, const Fences& last_use) override { inner_->decommit(span, last_use); }
   void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override { inner_->move(from, to, bytes, last_use); }
