@@ -1,5 +1,6 @@
 """The manager: what programs see of swapmem."""
 
+import atexit
 import contextlib
 import os
 import threading
@@ -28,6 +29,14 @@ _active: "dict[str, Manager]" = {}
 
 def _no_stream() -> int:
     return 0
+
+
+@atexit.register
+def _end_copies() -> None:
+    """Lets copies end before the interpreter does; arrays and managers may outlive it."""
+    for manager in list(_active.values()):
+        with contextlib.suppress(Error):
+            manager.drain()
 
 
 class Manager:

@@ -43,13 +43,14 @@ ArrayPool::~ArrayPool() {
 }
 
 std::unique_ptr<Lease> ArrayPool::allocate(std::size_t bytes, StreamUse stream) {
+  Engine& engine = runtime_->moving_engine();  // throws in a forked child, also for a chunk's part
   Address address = 0;
   if (bytes < runtime_->min_block_bytes()) {
     address = allocate_small(bytes, stream);
   } else {
     py::gil_scoped_release release;
     const auto scope = current(stream.handle);
-    address = runtime_->moving_engine().allocate(bytes);
+    address = engine.allocate(bytes);
   }
   try {
     return std::make_unique<Lease>(shared_from_this(), address, bytes, stream);
@@ -86,7 +87,7 @@ ArrayPool::Chunks::iterator ArrayPool::chunk_for(int order, const StreamUse& str
   {
     py::gil_scoped_release release;
     const auto scope = current(stream.handle);
-    Engine& engine = runtime_->moving_engine();
+    Engine& engine = runtime_->engine();
     fresh.front().address = engine.allocate(Chunk::bytes);
     try {
       engine.pin(fresh.front().address);

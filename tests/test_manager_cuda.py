@@ -1,0 +1,279 @@
+"""Managers on a CUDA device: which one, how much of it, and CuPy's arrays in it.
+
+On the fake driver, with a stand-in for CuPy. The fake driver ends a program with status 97 that did
+anything a real one would not forgive.
+"""
+
+from pathlib import Path
+
+import pytest
+from fake_cuda import run_on_fake_driver, run_python
+
+import swapmem
+from swapmem import _core, devices
+
+BEGIN = """
+import ctypes, sys
+import numpy as np
+import cupy_stand_in as cupy
+sys.modules["cupy"] = cupy.make_module()
+import swapmem
+MiB = 1 << 20
+
+def bytes_of(array):
+    return np.frombuffer((ctypes.c_uint8 * array.nbytes).from_address(array.data.ptr), np.uint8)
+"""
+
+
+def run(tmp_path: Path, program: str) -> str:
+    """What a program prints on the fake driver; it must end well and say nothing else."""
+    result = run_on_fake_driver("-W", "error", "-c", BEGIN + program, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_arrays_swap_over_pinned_memory_and_keep_bytes_and_addresses(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with swapmem.Manager("cuda:0", "64MiB", host_memory="128MiB") as memory:
+    arrays = []
+    for number in range(24):
+        array = cupy.ndarray(4 * MiB)
+        bytes_of(array)[:] = number
+        memory.swap_out(array).wait()
+        assert memory.block(array).state == "out"
+        arrays.append((array, array.data.ptr))
+    for number, (array, address) in enumerate(arrays):
+        memory.swap_in(array).wait()
+        memory.check(array)
+        assert array.data.ptr == address
+        assert (bytes_of(array) == number).all()
+        memory.swap_out(array[5:]).wait()
+    stats = memory.stats()
+    assert stats["peak_charged_bytes"] <= 64 * MiB
+    assert stats["live_bytes"] == 96 * MiB
+    assert [tier["name"] for tier in stats["store_tiers"]] == ["pinned"]
+    assert stats["store_tiers"][0]["used_bytes"] == 96 * MiB
+    del array, arrays
+    memory.drain()
+    assert memory.stats()["live_bytes"] == memory.stats()["store_bytes"] == 0
+    assert "device   cuda:0" in memory.report()
+""",
+    )
+
+
+def test_what_pinned_memory_cannot_hold_goes_to_a_file(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with swapmem.Manager("cuda:0", "64MiB", ".", "128MiB", True, host_memory="32MiB") as memory:
+    arrays = [cupy.ndarray(4 * MiB) for _ in range(16)]
+    for number, array in enumerate(arrays):
+        bytes_of(array)[:] = number
+        memory.swap_out(array).wait()
+    tiers = memory.stats()["store_tiers"]
+    assert [tier["name"] for tier in tiers] == ["pinned", "file"]
+    assert tiers[1]["used_bytes"] > 0
+    assert "; pinned " in memory.report() and "; file " in memory.report()
+    for number, array in enumerate(arrays):
+        memory.swap_in(array).wait()
+        assert (bytes_of(array) == number).all()
+        memory.swap_out(array).wait()
+    del array, arrays
+""",
+    )
+
+
+def test_nothing_is_swapped_out_for_others_that_was_not_offered(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
+    arrays = [cupy.ndarray(16 * MiB) for _ in range(4)]
+    try:
+        cupy.ndarray(16 * MiB)
+    except cupy.OutOfMemoryError as error:
+        assert error.requested_bytes == 16 * MiB and error.budget_bytes == 64 * MiB
+    else:
+        raise AssertionError
+    assert [memory.block(array).state for array in arrays] == ["resident"] * 4
+    memory.engine.offer([arrays[0].data.ptr])
+    arrays.append(cupy.ndarray(16 * MiB))
+    assert memory.block(arrays[0]).state == "out"
+    del arrays
+""",
+    )
+
+
+def test_auto_takes_the_gpu_and_says_so(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with swapmem.Manager(device_memory="64MiB", host_memory="64MiB") as memory:
+    assert memory.device == memory.stats()["device"] == "cuda:0"
+    small = cupy.ndarray(1000)
+    assert "cuda:0 (" in memory.report() and "is there)" in memory.report()
+    assert "1000 B of small arrays in chunks of 2.0 MiB" in memory.report()
+    del small
+assert cupy.get_allocator() is cupy.raw_allocator
+""",
+    )
+
+
+def test_one_manager_is_active_for_each_device(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with (
+    swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as gpu,
+    swapmem.Manager("host", "64MiB", ".") as host,
+):
+    array, on_gpu = np.ones(1 << 20), cupy.ndarray(MiB)
+    assert host.block(array) is not None and gpu.block(array) is None
+    assert gpu.block(on_gpu) is not None and host.block(on_gpu) is None
+    other = swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB")
+    try:
+        other.__enter__()
+    except swapmem.Error as error:
+        assert "active on cuda:0" in str(error)
+    else:
+        raise AssertionError
+    del array, on_gpu
+""",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ("'cuda:77'", "DeviceError", "no GPU cuda:77; this process sees"),
+        ("'cuda:0', '900TiB'", "OutOfMemory", "device_memory is 900.0 TiB, cuda:0 has"),
+        ("'cuda:0', '64MiB', host_memory='900TiB'", "StoreError", "host_memory is 900.0 TiB; of"),
+        ("'cuda:0', '1KiB', host_memory='64MiB'", "OutOfMemory", "smallest"),
+        ("'cuda:0', '64MiB', checksum=True", "ValueError", "spill_dir"),
+        ("'cuda:0', '64MiB', spill_bytes=1", "ValueError", "spill_dir"),
+        ("'cuda:0', '64MiB', '/nowhere', host_memory='64MiB'", "StoreError", "nowhere"),
+        ("'host', '64MiB', host_memory='64MiB'", "ValueError", "device_memory"),
+    ],
+)
+def test_what_cannot_be_is_a_typed_error(
+    arguments: str, error: str, says: str, tmp_path: Path
+) -> None:
+    said = run(
+        tmp_path,
+        f"""
+try:
+    swapmem.Manager({arguments})
+except Exception as error:
+    print(type(error).__name__, error)
+""",
+    )
+    assert said.startswith(error)
+    assert says in said
+
+
+def test_without_cupy_the_gpu_is_refused_and_auto_is_the_host(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+sys.modules["cupy"] = None
+try:
+    swapmem.Manager("cuda:0", "64MiB")
+except ImportError as error:
+    print(error)
+memory = swapmem.Manager("auto", "64MiB", ".", host_memory="64MiB")
+assert memory.device == "host"
+print(memory.report())
+""",
+    )
+    assert "device cuda:0 needs CuPy: pip install 'swapmem[cuda13]'" in said
+    assert "host (no GPU is used: device cuda:0 needs CuPy" in said
+
+
+def test_without_a_driver_the_gpu_is_refused_and_auto_is_the_host(tmp_path: Path) -> None:
+    program = """
+import swapmem
+try:
+    swapmem.Manager("cuda:0")
+except swapmem.DeviceError as error:
+    print(error)
+print(swapmem.Manager("auto", "64MiB", ".").report())
+"""
+    environment = {"SWAPMEM_CUDA_DRIVER": "/nowhere/libcuda.so.1"}
+    result = run_python("-c", program, cwd=tmp_path, environment=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("/nowhere/libcuda.so.1") == 2
+    assert "device   host (no GPU is used: " in result.stdout
+
+
+def test_arrays_may_be_alive_when_the_interpreter_ends(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
+    arrays = [cupy.ndarray(size) for size in (0, 1000, 4 * MiB)]
+    memory.swap_out(arrays[2])
+""",
+    )
+
+
+def test_a_manager_may_be_active_when_the_interpreter_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The system frees what is left; the copy under way has ended.
+    monkeypatch.setenv("SWAPMEM_FAKE_CUDA_EXIT", "quiet")
+    run(
+        tmp_path,
+        """
+memory = swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB").__enter__()
+arrays = [cupy.ndarray(size) for size in (0, 1000, 4 * MiB)]
+memory.swap_out(arrays[2])
+""",
+    )
+
+
+def test_a_forked_child_is_told_that_it_cannot_use_the_gpu(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import os
+with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
+    arrays = [cupy.ndarray(4 * MiB), cupy.ndarray(1000)]
+    child = os.fork()
+    if child == 0:
+        def said(call):
+            try:
+                call()
+            except swapmem.DeviceError as error:
+                print(error, flush=True)
+        for call in (
+            lambda: cupy.ndarray(MiB),
+            lambda: cupy.ndarray(100),
+            lambda: memory.swap_out(arrays[0]),
+            memory.stats,
+            memory.report,
+            lambda: memory.block(arrays[0]),
+        ):
+            said(call)
+        memory.drain()
+        arrays.clear()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    memory.swap_out(arrays[0]).wait()
+    arrays.clear()
+""",
+    )
+    assert said.count("forkserver") == 6
+
+
+def test_a_gpu_without_virtual_memory_management_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = {"ordinal": 0, "name": "Old GPU", "memory_bytes": 1, "granularity_bytes": 0, "vmm": False}
+    monkeypatch.setattr(_core, "cuda_devices", lambda: [gpu])
+    with pytest.raises(swapmem.DeviceError, match=r"cuda:0 \(Old GPU\) has no virtual memory"):
+        devices.choose("cuda:0")
+    assert devices.choose("auto").ordinal is None
+
+
