@@ -127,15 +127,17 @@ void PinnedStore::copy(const char* what, Slot slot, std::size_t offset, std::siz
 }
 
 void PinnedStore::write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) {
-  copy("out", slot, offset, bytes, [&](char* memory, std::size_t done, std::size_t part) {
-    link_->copy_out(memory, static_cast<const char*>(from) + done, part);
-  });
+  copy("out", slot, offset, bytes,
+       [&](const HostExtent& extent, std::size_t at, std::size_t done, std::size_t share) {
+         link_->copy_out(extent.memory + at, static_cast<const char*>(from) + done, share);
+       });
 }
 
 void PinnedStore::read(Slot slot, std::size_t offset, void* to, std::size_t bytes) {
-  copy("in", slot, offset, bytes, [&](char* memory, std::size_t done, std::size_t part) {
-    link_->copy_in(static_cast<char*>(to) + done, memory, part);
-  });
+  copy("in", slot, offset, bytes,
+       [&](const HostExtent& extent, std::size_t at, std::size_t done, std::size_t share) {
+         link_->copy_in(static_cast<char*>(to) + done, extent.memory + at, share);
+       });
 }
 
 std::vector<HostExtent> PinnedStore::memory(Slot slot) const {

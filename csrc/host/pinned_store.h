@@ -36,20 +36,20 @@ struct HostExtent {
   std::size_t bytes = 0;
 };
 
-// Calls f(memory, done, bytes) for each extent's part of [offset, offset + bytes), in order.
-template <typename F>
-void for_each_part(const std::vector<HostExtent>& extents, std::size_t offset, std::size_t bytes,
-                   F f) {
+// Calls f(part, at, done, bytes) for each part's share of [offset, offset + bytes), in order: it is
+// `bytes` long, begins `at` bytes into the part, and `done` bytes came before it.
+template <typename Part, typename F>
+void for_each_part(const std::vector<Part>& parts, std::size_t offset, std::size_t bytes, F f) {
   std::size_t done = 0;
-  for (const HostExtent& extent : extents) {
+  for (const Part& part : parts) {
     if (done == bytes) return;
-    if (offset >= extent.bytes) {
-      offset -= extent.bytes;
+    if (offset >= part.bytes) {
+      offset -= part.bytes;
       continue;
     }
-    const std::size_t part = std::min(extent.bytes - offset, bytes - done);
-    f(extent.memory + offset, done, part);
-    done += part;
+    const std::size_t share = std::min(part.bytes - offset, bytes - done);
+    f(part, offset, done, share);
+    done += share;
     offset = 0;
   }
 }

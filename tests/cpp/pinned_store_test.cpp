@@ -188,8 +188,8 @@ TEST(pinned_store, destruction_while_memory_is_being_pinned_leaves_nothing_pinne
     pinned.link->pins.close();
     pinned.open(8 * slab_bytes);
     pinned.link->pins.let_pass(ready);
-    Task closing([&] { pinned.store.reset(); });
     pinned.link->pins.await_waiting(1);
+    Task closing([&] { pinned.store.reset(); });
     pinned.link->pins.open();
     closing.join();
   }
