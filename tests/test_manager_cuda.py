@@ -277,3 +277,83 @@ def test_a_gpu_without_virtual_memory_management_is_refused(
     assert devices.choose("auto").ordinal is None
 
 
+STREAMS = """
+import os
+
+driver = ctypes.CDLL(os.environ["SWAPMEM_CUDA_DRIVER"])
+class Range(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_ulonglong), ("bytes", ctypes.c_size_t), ("write", ctypes.c_int)]
+
+def checked(result):
+    assert result == 0, result
+
+# As a program that uses CUDA has it.
+context = ctypes.c_void_p()
+checked(driver.cuInit(0))
+checked(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))
+checked(driver.cuCtxPushCurrent_v2(context))
+
+def new_stream():
+    handle = ctypes.c_void_p()
+    checked(driver.cuStreamCreate(ctypes.byref(handle), 1))
+    return cupy.Stream(handle.value)
+
+def end(*streams):
+    for stream in streams:
+        checked(driver.cuStreamDestroy_v2(ctypes.c_void_p(stream.ptr)))
+    checked(driver.cuCtxPopCurrent_v2(ctypes.byref(context)))
+    checked(driver.cuDevicePrimaryCtxRelease_v2(0))
+
+def kernel(array):
+    '''Writes an array on the current stream, some time.'''
+    touched = Range(array.data.ptr, array.nbytes, 1)
+    stream = ctypes.c_void_p(cupy.get_current_stream().ptr)
+    checked(driver.fake_launch(
+        stream, b"kernel", None, None, ctypes.byref(touched), 1, ctypes.c_double(0)
+    ))
+"""
+
+
+def test_memory_goes_from_stream_to_stream_in_order(tmp_path: Path) -> None:
+    # The fake driver reports two kernels at the same bytes that nothing puts in order.
+    run(
+        tmp_path,
+        STREAMS
+        + """
+with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
+    streams = [new_stream(), new_stream(), cupy.Stream(0)]
+    addresses = set()
+    for round in range(12):
+        with cupy.current(stream=streams[round % 3]):
+            array = cupy.ndarray(16 * MiB)
+            kernel(array)
+            addresses.add(array.data.ptr)
+        # Freed in a thread whose current stream is another: on the stream it was made on.
+        with cupy.current(stream=streams[(round + 1) % 3]):
+            del array
+    assert len(addresses) < 12, "memory was not used again: the test tells nothing"
+end(*streams[:2])
+""",
+    )
+
+
+def test_a_swap_waits_for_the_work_of_the_stream_it_is_asked_on(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        STREAMS
+        + """
+with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
+    stream = new_stream()
+    with cupy.current(stream=stream):
+        array = cupy.ndarray(16 * MiB)
+        for _ in range(3):
+            kernel(array)
+            memory.swap_out(array).wait()
+            memory.swap_in(array).wait()
+            memory.engine.begin_op("op", [array.data.ptr], stream.ptr)
+            kernel(array)
+            memory.engine.end_op([], stream.ptr)
+        del array
+end(stream)
+""",
+    )
