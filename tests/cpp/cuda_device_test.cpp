@@ -101,14 +101,14 @@ TEST(cuda_device, bytes_survive_a_round_trip_through_the_host) {
       evict(device, block, parked);
       CHECK(closed(block));
       device.commit(parked);
-      fill(parked.address, parked.bytes, 2);
+      mark(parked.address, parked.bytes, 2);
       device.commit_staging(staging);
       const Address to = device.begin_fill(staging, block);
       CHECK_EQUAL(to, block.address);
       link->copy_in(reinterpret_cast<void*>(to), host.data(), block.bytes);
       device.finish_fill(staging, block);
       CHECK(holds(block.address, block.bytes, 1));
-      CHECK(holds(parked.address, parked.bytes, 2));
+      CHECK(marked(parked.address, parked.bytes, 2));
       CHECK(closed(staging));
       link->unpin(host.data(), block.bytes);
     }
@@ -120,13 +120,13 @@ TEST(cuda_device, whole_blocks_keep_their_handles_and_bytes_when_they_move) {
     for (const Span block : spans(device)) {
       const Span to = elsewhere(block);
       device.commit(block);
-      fill(block.address, block.bytes, 3);
+      mark(block.address, block.bytes, 3);
       const std::uint64_t created = fake_calls("cuMemCreate");
       device.move(block.address, to.address, block.bytes, {});
       CHECK(closed(block));
       CHECK(closed(to));  // parked memory costs no mapping
       device.commit(to);
-      CHECK(holds(to.address, to.bytes, 3));
+      CHECK(marked(to.address, to.bytes, 3));
       CHECK(closed(block));
       CHECK_EQUAL(fake_calls("cuMemCreate"), created);
     }
@@ -137,9 +137,9 @@ TEST(cuda_device, committing_again_keeps_what_is_there_and_calls_nothing) {
   with_device([](CudaDevice& device) {
     for (const Span block : spans(device)) {
       device.commit({block.address, page});
-      fill(block.address, page, 4);
+      mark(block.address, page, 4);
       device.commit(block);
-      CHECK(holds(block.address, page, 4));
+      CHECK(marked(block.address, page, 4));
       const std::uint64_t mapped = fake_calls("cuMemMap") + fake_calls("cuMemSetAccess");
       device.commit(block);
       CHECK_EQUAL(fake_calls("cuMemMap") + fake_calls("cuMemSetAccess"), mapped);
@@ -183,7 +183,7 @@ TEST(cuda_device, trim_gives_everything_back_that_nobody_uses) {
   with_device([](CudaDevice& device) {
     const std::vector<Span> all = spans(device);
     for (const Span block : all) device.commit(block);
-    fill(all[0].address, all[0].bytes, 5);
+    mark(all[0].address, all[0].bytes, 5);
     FakeStream stream;
     device.decommit(all[1], {});
     device.decommit(all[2], one(fence_on(device, stream)));
@@ -191,7 +191,7 @@ TEST(cuda_device, trim_gives_everything_back_that_nobody_uses) {
     CHECK_EQUAL(device.usage().cached_bytes, 0u);
     CHECK_EQUAL(device.usage().existing_bytes, all[0].bytes);
     CHECK_EQUAL(FakeCuda::counts().handle_bytes, all[0].bytes);
-    CHECK(holds(all[0].address, all[0].bytes, 5));
+    CHECK(marked(all[0].address, all[0].bytes, 5));
   });
 }
 
@@ -222,10 +222,10 @@ TEST(cuda_device, a_part_of_a_frame_takes_the_memory_of_all_of_it) {
       CHECK_EQUAL(device.usage().in_use_bytes, before - frame);
       CHECK(closed(whole));
       device.commit(rest);
-      fill(rest.address, rest.bytes, 6);
+      mark(rest.address, rest.bytes, 6);
       device.commit(to);
-      fill(to.address, to.bytes, 7);
-      CHECK(holds(rest.address, rest.bytes, 6));
+      mark(to.address, to.bytes, 7);
+      CHECK(marked(rest.address, rest.bytes, 6));
       CHECK(closed(part));
       CHECK(device.usage().existing_bytes <= frame);
       device.decommit(rest, {});
@@ -262,7 +262,7 @@ TEST(cuda_device, memory_that_is_decommitted_stays_until_its_last_use_has_passed
     for (const Span block : spans(device)) {
       device.commit(block);
       stream.hold();
-      stream.fill(block.address, block.bytes, 8);
+      stream.mark(block.address, block.bytes, 8);
       device.decommit(block, one(fence_on(device, stream)));  // does not wait
       CHECK(readable(block.address));
       CHECK_EQUAL(device.usage().in_use_bytes, 0u);
@@ -285,7 +285,7 @@ TEST(cuda_device, moved_memory_is_used_at_its_new_place_after_its_last_use_at_th
       std::atomic<int> good{0};
       device.commit(from);
       writer.hold();
-      writer.fill(from.address, from.bytes, 9);
+      writer.mark(from.address, from.bytes, 9);
       const Fence fence = fence_on(device, writer);
       device.move(from.address, to.address, from.bytes, one(fence));  // neither waits
       device.commit(to);
@@ -300,8 +300,8 @@ TEST(cuda_device, moved_memory_is_used_at_its_new_place_after_its_last_use_at_th
       reader.synchronize();
       CHECK_EQUAL(good, 1);
       device.commit(from);
-      fill(from.address, from.bytes, 10);
-      CHECK(holds(to.address, to.bytes, 9));
+      mark(from.address, from.bytes, 10);
+      CHECK(marked(to.address, to.bytes, 9));
       device.decommit(from, {});
     }
   });
@@ -314,7 +314,7 @@ TEST(cuda_device, a_place_with_an_old_mapping_is_waited_for_when_it_is_needed) {
       const Span to = elsewhere(from);
       device.commit(from);
       stream.hold();
-      stream.fill(from.address, from.bytes, 11);
+      stream.mark(from.address, from.bytes, 11);
       device.move(from.address, to.address, from.bytes, one(fence_on(device, stream)));
       Task committer([&] { device.commit(from); });
       // Others go on meanwhile: nothing is locked while it waits.
@@ -323,9 +323,9 @@ TEST(cuda_device, a_place_with_an_old_mapping_is_waited_for_when_it_is_needed) {
       CHECK(!committer.done());
       stream.let_go();
       committer.join();
-      fill(from.address, from.bytes, 12);
+      mark(from.address, from.bytes, 12);
       device.commit(to);
-      CHECK(holds(to.address, to.bytes, 11));
+      CHECK(marked(to.address, to.bytes, 11));
       device.decommit(from, {});
     }
   });
@@ -337,7 +337,7 @@ TEST(cuda_device, new_memory_waits_for_what_leaves_rather_than_exceed_what_was_i
     for (const Span block : spans(device)) {
       device.commit(block);
       stream.hold();
-      stream.fill(block.address, block.bytes, 13);
+      stream.mark(block.address, block.bytes, 13);
       device.decommit(block, one(fence_on(device, stream)));
       Task committer([&] { device.commit(elsewhere(block)); });
       CHECK(!committer.done());
@@ -358,7 +358,7 @@ TEST(cuda_device, memory_that_moved_and_then_left_waits_for_the_use_at_its_first
     const Span to = elsewhere(from);
     device.commit(from);
     stream.hold();
-    stream.fill(from.address, from.bytes, 14);
+    stream.mark(from.address, from.bytes, 14);
     const Fences last_use = one(fence_on(device, stream));
     device.move(from.address, to.address, from.bytes, last_use);
     device.decommit(to, last_use);
@@ -384,9 +384,9 @@ TEST(cuda_device, staging_memory_is_mapped_at_the_block_alone) {
       device.commit_staging(staging);
       CHECK(closed(staging));
       const Address to = device.begin_fill(staging, block);
-      fill(to, block.bytes, 15);
+      mark(to, block.bytes, 15);
       device.finish_fill(staging, block);
-      CHECK(holds(block.address, block.bytes, 15));
+      CHECK(marked(block.address, block.bytes, 15));
       CHECK_EQUAL(fake_calls("cuMemMap"), mapped + handles);
       CHECK_EQUAL(fake_calls("cuMemUnmap"), unmapped);
       CHECK_EQUAL(FakeCuda::counts().mappings, handles);
@@ -403,7 +403,7 @@ TEST(cuda_device, a_fill_that_failed_leaves_the_memory_with_the_staging_block) {
         const Span staging = elsewhere(block);
         const Span other = elsewhere(block, 128);
         device.commit(staging);
-        fill(device.begin_fill(staging, block), block.bytes, 16);
+        mark(device.begin_fill(staging, block), block.bytes, 16);
         if (told) {
           device.decommit(block, {});
           CHECK(closed(block));
@@ -411,12 +411,12 @@ TEST(cuda_device, a_fill_that_failed_leaves_the_memory_with_the_staging_block) {
         CHECK_EQUAL(device.usage().in_use_bytes, block.bytes);
         device.move(staging.address, other.address, staging.bytes, {});  // to whoever needs it
         device.commit(other);
-        fill(other.address, other.bytes, 17);
+        mark(other.address, other.bytes, 17);
         device.commit_staging(staging);
-        fill(device.begin_fill(staging, block), block.bytes, 18);
+        mark(device.begin_fill(staging, block), block.bytes, 18);
         device.finish_fill(staging, block);
-        CHECK(holds(block.address, block.bytes, 18));
-        CHECK(holds(other.address, other.bytes, 17));
+        CHECK(marked(block.address, block.bytes, 18));
+        CHECK(marked(other.address, other.bytes, 17));
         device.decommit(block, {});
         device.decommit(other, {});
         device.trim();
@@ -445,9 +445,9 @@ class Bystander {
  public:
   explicit Bystander(CudaDevice& device) : block_(spans(device)[0]) {
     device.commit(block_);
-    fill(block_.address, block_.bytes, 100);
+    mark(block_.address, block_.bytes, 100);
   }
-  void verify() { CHECK(holds(block_.address, block_.bytes, 100)); }
+  void verify() { CHECK(marked(block_.address, block_.bytes, 100)); }
 
  private:
   const Span block_;
@@ -465,27 +465,27 @@ const std::vector<Step>& steps() {
   const auto nothing = [](CudaDevice&, Span) {};
   const auto committed = [](CudaDevice& device, Span span) {
     device.commit(span);
-    fill(span.address, span.bytes, 20);
+    mark(span.address, span.bytes, 20);
   };
   const auto unchanged = [](CudaDevice& device, Span span) {
     device.commit(span);
-    CHECK(holds(span.address, span.bytes, 20));
+    CHECK(marked(span.address, span.bytes, 20));
   };
   const auto is_closed = [](CudaDevice&, Span span) { CHECK(closed(span)); };
   static const std::vector<Step> all{
       {"commit", nothing, [](CudaDevice& device, Span span) { device.commit(span); }, is_closed,
-       [](CudaDevice&, Span span) { fill(span.address, span.bytes, 21); }},
+       [](CudaDevice&, Span span) { mark(span.address, span.bytes, 21); }},
       {"commit_beside",
        [](CudaDevice& device, Span span) {
          device.commit({span.address, page});
-         fill(span.address, page, 20);
+         mark(span.address, page, 20);
        },
        [](CudaDevice& device, Span span) { device.commit(span); },
        [](CudaDevice&, Span span) {
-         CHECK(holds(span.address, page, 20));
+         CHECK(marked(span.address, page, 20));
          CHECK(closed({span.address + page, span.bytes - page}));
        },
-       [](CudaDevice&, Span span) { CHECK(holds(span.address, page, 20)); }},
+       [](CudaDevice&, Span span) { CHECK(marked(span.address, page, 20)); }},
       {"commit_parked",
        [=](CudaDevice& device, Span span) {
          const Span from = elsewhere(span);
@@ -502,10 +502,10 @@ const std::vector<Step>& steps() {
        unchanged,
        [](CudaDevice& device, Span span) {
          device.commit(elsewhere(span));
-         CHECK(holds(elsewhere(span).address, span.bytes, 20));
+         CHECK(marked(elsewhere(span).address, span.bytes, 20));
          device.commit(span);
-         fill(span.address, span.bytes, 21);
-         CHECK(holds(elsewhere(span).address, span.bytes, 20));
+         mark(span.address, span.bytes, 21);
+         CHECK(marked(elsewhere(span).address, span.bytes, 20));
        }},
       {"begin_fill",
        [=](CudaDevice& device, Span span) {
@@ -517,7 +517,7 @@ const std::vector<Step>& steps() {
          CHECK(closed(span));
          unchanged(device, elsewhere(span, 128));
        },
-       [](CudaDevice&, Span span) { CHECK(holds(span.address, span.bytes, 20)); }},
+       [](CudaDevice&, Span span) { CHECK(marked(span.address, span.bytes, 20)); }},
       {"finish_fill",
        [=](CudaDevice& device, Span span) {
          committed(device, elsewhere(span));
@@ -526,13 +526,13 @@ const std::vector<Step>& steps() {
        [](CudaDevice& device, Span span) { device.finish_fill(elsewhere(span), span); },
        [](CudaDevice& device, Span span) {
          device.finish_fill(elsewhere(span), span);
-         CHECK(holds(span.address, span.bytes, 20));
+         CHECK(marked(span.address, span.bytes, 20));
        },
        [](CudaDevice& device, Span span) {
-         CHECK(holds(span.address, span.bytes, 20));
+         CHECK(marked(span.address, span.bytes, 20));
          device.commit(elsewhere(span));
-         fill(elsewhere(span).address, span.bytes, 21);
-         CHECK(holds(span.address, span.bytes, 20));
+         mark(elsewhere(span).address, span.bytes, 21);
+         CHECK(marked(span.address, span.bytes, 20));
        }},
       {"trim", committed, [](CudaDevice& device, Span) { device.trim(); }, unchanged, unchanged},
   };
@@ -587,7 +587,7 @@ TEST(cuda_device, more_than_the_card_has_is_an_error_with_numbers) {
     const auto device = make_device();
     const Span kept{device->region().address, frame};
     device->commit(kept);
-    fill(kept.address, kept.bytes, 22);
+    mark(kept.address, kept.bytes, 22);
     try {
       device->commit({kept.end(), 8 * frame});
       CHECK(false);
@@ -599,7 +599,7 @@ TEST(cuda_device, more_than_the_card_has_is_an_error_with_numbers) {
     }
     CHECK_EQUAL(device->usage().in_use_bytes, frame);
     CHECK(closed({kept.end(), 8 * frame}));
-    CHECK(holds(kept.address, kept.bytes, 22));
+    CHECK(marked(kept.address, kept.bytes, 22));
     device->commit({kept.end(), 3 * frame});
   }
   fake.finish();
@@ -674,11 +674,11 @@ TEST(cuda_device, what_is_current_in_the_thread_stays_current) {
     const auto use = [](CudaDevice& device) {
       for (const Span block : spans(device)) {
         device.commit(block);
-        fill(block.address, block.bytes, 23);
+        mark(block.address, block.bytes, 23);
         device.move(block.address, elsewhere(block).address, block.bytes, {});
         device.begin_fill(elsewhere(block), block);
         device.finish_fill(elsewhere(block), block);
-        CHECK(holds(block.address, block.bytes, 23));
+        CHECK(marked(block.address, block.bytes, 23));
         device.decommit(block, {});
       }
       device.trim();
@@ -707,7 +707,7 @@ TEST(cuda_device, a_device_waits_for_work_before_it_goes) {
       const std::vector<Span> all = spans(*device);
       for (const Span block : all) {
         device->commit(block);
-        stream.fill(block.address, block.bytes, 24);
+        stream.mark(block.address, block.bytes, 24);
       }
       device->decommit(all[2], one(fence_on(*device, stream)));
     }
@@ -732,6 +732,7 @@ TEST(cuda_device, a_context_that_somebody_destroyed_is_an_error_and_not_the_end)
     CHECK_THROWS(DeviceError, device->wait(fence));
     CHECK_THROWS(DeviceError, device->fence());
     CHECK_THROWS(DeviceError, device->trim());
+    stream.let_go();
   }
   fake_reset();
 }
@@ -740,7 +741,7 @@ TEST(cuda_device, a_forked_child_is_told_and_can_end) {
   with_device([](CudaDevice& device) {
     const Span block = spans(device)[0];
     device.commit(block);
-    fill(block.address, block.bytes, 25);
+    mark(block.address, block.bytes, 25);
     const Ended ended = in_fork([&] {
       int code = 1;
       try {
@@ -752,7 +753,7 @@ TEST(cuda_device, a_forked_child_is_told_and_can_end) {
       return code;
     });
     CHECK(ended.exited(0));
-    CHECK(holds(block.address, block.bytes, 25));
+    CHECK(marked(block.address, block.bytes, 25));
   });
 }
 
@@ -774,7 +775,7 @@ TEST(cuda_device, several_threads_allocate_hand_over_and_swap_at_once) {
         const Span to = elsewhere(block, 256);
         const std::uint64_t cookie = 1000 * n + static_cast<std::uint64_t>(round);
         device.commit(block);
-        stream.fill(block.address, block.bytes, cookie);
+        stream.mark(block.address, block.bytes, cookie);
         const Fence fence = fence_on(device, stream);
         device.move(block.address, to.address, block.bytes, one(fence));
         device.commit(to);

@@ -89,14 +89,14 @@ TEST(cuda_streams, a_fence_passes_when_the_work_before_it_has_run) {
     const Buffer buffer(context);
     FakeStream stream;
     stream.hold();
-    stream.fill(buffer.address(), buffer.bytes(), 1);
+    stream.mark(buffer.address(), buffer.bytes(), 1);
     const Fence fence = fence_on(streams, stream);
     CHECK(fence != 0);
     CHECK(!streams.passed(fence));
     stream.let_go();
     streams.wait(fence);
     CHECK(streams.passed(fence));
-    CHECK(holds(buffer.address(), buffer.bytes(), 1));
+    CHECK(marked(buffer.address(), buffer.bytes(), 1));
   });
 }
 
@@ -105,11 +105,11 @@ TEST(cuda_streams, waiting_takes_until_the_work_has_run) {
     const Buffer buffer(context);
     FakeStream stream;
     stream.hold();
-    stream.fill(buffer.address(), buffer.bytes(), 2);
+    stream.mark(buffer.address(), buffer.bytes(), 2);
     const Fence fence = fence_on(streams, stream);
     Task waiter([&] {
       streams.wait(fence);
-      CHECK(holds(buffer.address(), buffer.bytes(), 2));
+      CHECK(marked(buffer.address(), buffer.bytes(), 2));
     });
     CHECK(!waiter.done());
     stream.let_go();
@@ -141,7 +141,7 @@ TEST(cuda_streams, work_ordered_after_a_fence_of_another_stream_comes_after_it) 
     FakeStream reader;
     std::atomic<int> good{0};
     writer.hold();
-    writer.fill(buffer.address(), buffer.bytes(), 3);
+    writer.mark(buffer.address(), buffer.bytes(), 3);
     order_on(streams, reader, fence_on(streams, writer));
     reader.check(buffer.address(), buffer.bytes(), 3, good);
     fake_run(100);
@@ -160,7 +160,7 @@ TEST(cuda_streams, without_order_the_fake_driver_would_have_told) {
     FakeStream writer;
     FakeStream reader;
     std::atomic<int> good{0};
-    writer.fill(buffer.address(), buffer.bytes(), 3);
+    writer.mark(buffer.address(), buffer.bytes(), 3);
     reader.check(buffer.address(), buffer.bytes(), 3, good);
     CHECK(fake_report_count(FAKE_UNORDERED) > 0);
     fake_clear_reports();
@@ -203,7 +203,7 @@ TEST(cuda_streams, a_stream_with_the_handle_of_a_destroyed_one_is_another) {
     const Buffer buffer(context);
     auto old = std::make_unique<FakeStream>();
     const CUstream handle = *old;
-    old->fill(buffer.address(), buffer.bytes(), 4);
+    old->mark(buffer.address(), buffer.bytes(), 4);
     const Fence fence = fence_on(streams, *old);
     old.reset();
     FakeStream successor;
@@ -392,7 +392,7 @@ TEST(cuda_streams, several_threads_hand_memory_to_each_other_in_order) {
     std::atomic<int> good{0};
     {
       FakeStream stream;
-      stream.fill(buffer.address(), buffer.bytes(), cookie);
+      stream.mark(buffer.address(), buffer.bytes(), cookie);
       last = fence_on(streams, stream);
       streams.wait(last);
     }
@@ -400,14 +400,15 @@ TEST(cuda_streams, several_threads_hand_memory_to_each_other_in_order) {
     const auto work = [&] {
       FakeStream stream;
       for (int round = 0; round < rounds; ++round) {
+        Fence mine = 0;
         {
           const std::lock_guard lock(mutex);
           order_on(streams, stream, last);
           stream.check(buffer.address(), buffer.bytes(), cookie, good);
-          stream.fill(buffer.address(), buffer.bytes(), ++cookie);
-          last = fence_on(streams, stream);
+          stream.mark(buffer.address(), buffer.bytes(), ++cookie);
+          last = mine = fence_on(streams, stream);
         }
-        streams.wait(last);
+        streams.wait(mine);
       }
       stream.synchronize();
     };
@@ -433,7 +434,7 @@ TEST(child, cuda_streams_of_a_driver_without_ids) {
     FakeStream reader;
     std::atomic<int> good{0};
     for (std::uint64_t cookie = 1; cookie < 100; ++cookie) {
-      writer.fill(buffer.address(), buffer.bytes(), cookie);
+      writer.mark(buffer.address(), buffer.bytes(), cookie);
       order_on(streams, reader, fence_on(streams, writer));
       reader.check(buffer.address(), buffer.bytes(), cookie, good);
       const Fence fence = fence_on(streams, reader);
