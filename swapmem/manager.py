@@ -207,7 +207,8 @@ class Manager:
         """Starts to swap out the whole block of an array or view.
 
         On a GPU it may not be used in any way until `swap_in` has brought it back or an operation
-        that was announced has; `check` tells.
+        that was announced has; `check` tells. The copy comes after the work that the calling
+        thread's current stream was given: that has to be the stream which used the array last.
 
         Args:
             array: a NumPy or CuPy array.

@@ -282,7 +282,9 @@ import os
 
 driver = ctypes.CDLL(os.environ["SWAPMEM_CUDA_DRIVER"])
 class Range(ctypes.Structure):
-    _fields_ = [("address", ctypes.c_ulonglong), ("bytes", ctypes.c_size_t), ("write", ctypes.c_int)]
+    _fields_ = [
+        ("address", ctypes.c_ulonglong), ("bytes", ctypes.c_size_t), ("write", ctypes.c_int)
+    ]
 
 def checked(result):
     assert result == 0, result
