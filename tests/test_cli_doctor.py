@@ -21,9 +21,9 @@ from click.testing import CliRunner, Result
 import swapmem
 from swapmem.cli import checks_gpu, checks_memory, checks_software, checks_spill, finding
 from swapmem.cli.commands import swapmem_command
+from swapmem.cli.control_group import control_group
 from swapmem.cli.direct_file import DirectFile
 from swapmem.cli.finding import Finding
-from swapmem.cli.host_memory import control_group
 from swapmem.cli.pattern import WrongBytes
 from swapmem.cli.site import Device
 

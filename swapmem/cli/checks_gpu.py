@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from swapmem import _core
 from swapmem.cli.direct_file import pages
 from swapmem.cli.finding import Finding
-from swapmem.cli.host_memory import available_bytes
 from swapmem.cli.raw_driver import Copy, DriverError, Gpu
 from swapmem.cli.site import Device, cuda_devices
 from swapmem.sizes import format_bytes
@@ -69,7 +69,7 @@ def _memory(name: str, device: Device, free_bytes: int) -> Finding:
 
 def _link(name: str, gpu: Gpu) -> Finding:
     """Measures copies from and to pinned memory."""
-    if available_bytes() < 2 * _LINK_BYTES:
+    if _core.available_memory_bytes() < 2 * _LINK_BYTES:
         return Finding(_SECTION, f"{name} link", "note", "not measured: too little host memory")
     host = pages(_LINK_BYTES)
     host.fill(1)

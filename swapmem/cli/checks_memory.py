@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from swapmem.cli.control_group import control_group
 from swapmem.cli.finding import Finding
-from swapmem.cli.host_memory import control_group
 from swapmem.sizes import format_bytes
 
 _SECTION = "memory"

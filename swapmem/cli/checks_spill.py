@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Iterator
 
+from swapmem import _core
 from swapmem.cli.direct_file import CHUNK_BYTES, DirectFile, Job, pages
 from swapmem.cli.finding import Finding
-from swapmem.cli.host_memory import available_bytes
 from swapmem.cli.pattern import Pattern, WrongBytes
 from swapmem.cli.site import file_system, in_memory
 from swapmem.sizes import format_bytes
@@ -44,7 +44,7 @@ def check(directory: str, default: bool) -> Iterator[Finding]:
     disk = os.statvfs(directory)
     free_bytes = disk.f_bavail * disk.f_frsize
     yield _room(free_bytes)
-    memory_bytes = available_bytes() // (2 if in_memory(kind) else 1)
+    memory_bytes = _core.available_memory_bytes() // (2 if in_memory(kind) else 1)
     size_bytes = min(_MOST_BYTES, int(_SHARE * min(free_bytes, memory_bytes)))
     size_bytes = size_bytes // _PIECE_BYTES * _PIECE_BYTES
     try:

@@ -204,9 +204,10 @@ def _measure_all(cases: list[Case], site: Site, seconds: float) -> list[Outcome]
     columns = (TextColumn("{task.completed:.0f} of {task.total:.0f}: {task.description}"),)
     # To standard error, and nothing at all where that is no terminal.
     console = Console(stderr=True)
+    quiet = not console.is_terminal
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=len(cases), visible=console.is_terminal)
+        with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+            task = progress.add_task("", total=len(cases))
             for case in cases:
                 progress.update(task, description=case.key)
                 outcomes.append(measure(case, site, seconds))

@@ -11,7 +11,6 @@ import psutil
 
 import swapmem
 from swapmem import _core
-from swapmem.cli.host_memory import available_bytes
 
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
@@ -99,7 +98,7 @@ class Site:
         return cls(
             spill_dir=spill_dir,
             file_system=file_system(spill_dir),
-            available_bytes=available_bytes(),
+            available_bytes=_core.available_memory_bytes(),
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
             devices=tuple(devices),
             no_device=reason,

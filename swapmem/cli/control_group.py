@@ -1,12 +1,10 @@
-"""How much RAM this process may still take: the machine's, and what control groups leave."""
+"""The memory limit that control groups set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-import psutil
 
 # Version 1 writes the largest page multiple for "no limit".
 _NO_LIMIT_BYTES = 1 << 60
@@ -22,13 +20,6 @@ class ControlGroup(NamedTuple):
 
     limit_bytes: int
     room_bytes: int
-
-
-def available_bytes() -> int:
-    """RAM that can be taken without swapping and without meeting a control group's limit."""
-    available = int(psutil.virtual_memory().available)
-    group = control_group()
-    return available if group is None else min(available, group.room_bytes)
 
 
 def control_group(
