@@ -44,6 +44,13 @@ _BUILD = "build the C++ suites"
 _BUILD_DIR = "build/cpp"
 # They need what only the fake driver can do, on a machine with a GPU as well.
 _FAKE_SUITES = "^(cuda|driver|fake_driver|offers|pinned|tiered)"
+_FAKE_TESTS = [
+    "tests/test_gpu_blocks.py",
+    "tests/test_cupy_allocator.py",
+    "tests/test_cupy_classes.py",
+    "tests/test_manager_cuda.py",
+]
+_FAKE_LIBRARY = "tests/cpp/libswapmem_fake_cuda.so"
 _DRIVER = "SWAPMEM_CUDA_DRIVER"
 _MIB = 1 << 20
 _WIDTH = 140
@@ -165,14 +172,15 @@ def parts_on_gpu(bench_json: Path) -> list[Part]:
 
 def parts_without_gpu() -> list[Part]:
     """What runs without one."""
-    tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/test_cupy_*.py"))
     python = sys.executable
     return [
         *_build_parts(),
-        *(
-            [Part("Python tests of CuPy's adapter", [[python, "-m", "pytest", "-q", *tests]], 90)]
-            if tests
-            else []
+        Part(
+            "Python tests, fake driver",
+            [[python, "-m", "pytest", "-q", *_FAKE_TESTS]],
+            150,
+            needs=_BUILD,
+            environment={"SWAPMEM_FAKE_CUDA": str(ROOT / _BUILD_DIR / _FAKE_LIBRARY)},
         ),
         Part("swapmem doctor", [[python, "-m", "swapmem", "doctor"]], 30),
     ]

@@ -335,7 +335,17 @@ def test_the_parts_fit_into_ten_minutes() -> None:
     parts = gpu_check.parts_on_gpu(Path("bench.json"))
     assert gpu_check.TOTAL_SECONDS < 600
     assert len({part.name for part in parts}) == len(parts)
+
+
+@pytest.mark.parametrize(
+    "parts", [gpu_check.parts_on_gpu(Path("x")), gpu_check.parts_without_gpu()]
+)
+def test_what_parts_name_is_there(parts: list[Part]) -> None:
     assert {part.needs for part in parts} <= {"", *(part.name for part in parts)}
+    words = [word for part in parts for command in part.commands for word in command]
+    for word in words:
+        if word.startswith("tests/"):
+            assert (gpu_check.ROOT / word).exists()
 
 
 @pytest.mark.usefixtures("no_gpu")
