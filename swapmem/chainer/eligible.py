@@ -58,12 +58,25 @@ class _Watched:
     def __init__(self, size_bytes: int, label: str) -> None:
         self.bytes = size_bytes
         self.label = label
-        self.nodes: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.functions: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Nodes and functions, by identity.
+        self._holders: dict[int, weakref.ref] = {}
         self.is_offered = False
         self.failures = 0
         self.next_review = 0
         self.reason = _OUTSIDE
+
+    def add_holder(self, holder: Any) -> None:
+        known = self._holders.get(id(holder))
+        if known is None or known() is not holder:
+            self._holders[id(holder)] = weakref.ref(holder)
+
+    def holders(self) -> list[Any]:
+        """Those that are alive."""
+        alive = [(key, reference()) for key, reference in self._holders.items()]
+        for key, holder in alive:
+            if holder is None:
+                del self._holders[key]
+        return [holder for _, holder in alive if holder is not None]
 
 
 class GraphHook(chainer.FunctionHook):
@@ -203,7 +216,7 @@ class Eligible:
         """Drop what is known of blocks whose graph is gone."""
         with self._lock:
             for address, watched in list(self._watched.items()):
-                if not watched.nodes and not watched.functions:
+                if not watched.holders():
                     del self._watched[address]
                     self._pending.discard(address)
 
@@ -230,34 +243,35 @@ class Eligible:
     def _watch(self, function: Any) -> None:
         nodes = [*function.inputs, *(output() for output in function.outputs)]
         for node in nodes:
-            if node is not None:
+            # What a parameter has is the model's for good.
+            if node is not None and not isinstance(node._variable(), chainer.Parameter):
                 for array in _arrays_of_node(node):
-                    watched = self._watched_at(array, function)
-                    if watched is not None:
-                        watched.nodes.add(node)
+                    self._add_holder(array, node, function)
         for array in _arrays_of_function(function):
-            watched = self._watched_at(array, function)
-            if watched is not None:
-                watched.functions.add(function)
+            self._add_holder(array, function, function)
 
-    def _watched_at(self, array: Any, function: Any) -> _Watched | None:
+    def _add_holder(self, array: Any, holder: Any, function: Any) -> None:
         address = start_of(array, self._minimum_bytes)
         if address == 0:
-            return None
+            return
         watched = self._watched.get(address)
-        if watched is None or not (watched.nodes or watched.functions):
+        if watched is None or not watched.holders():
             block = self._engine.block(address)
             if block is None:
-                return None
+                return
             watched = self._watched[address] = _Watched(block[2], function.label)
+        watched.add_holder(holder)
         # An address that was another array's before may be offered no more.
         if not watched.is_offered:
             self._pending.add(address)
-        return watched
 
     def _state_of(self, address: int, watched: _Watched) -> str:
         """Whether a block is the graph's "alone", "shared", or "gone"."""
-        counted = self._references(address, watched)
+        holders = watched.holders()
+        if any(_is_node(holder) and holder._variable() is not None for holder in holders):
+            # That variable has the array; most blocks that stay do so for this.
+            return "shared"
+        counted = self._references(address, holders)
         if not counted:
             return "gone"
         objects = [item for item, _ in counted.values()]
@@ -268,7 +282,7 @@ class Eligible:
                 return "shared"
         return "alone"
 
-    def _references(self, address: int, watched: _Watched) -> dict[int, tuple[Any, int]]:
+    def _references(self, address: int, holders: list[Any]) -> dict[int, tuple[Any, int]]:
         """What the arrays in a block are made of, with how often the graph refers to each.
 
         Returns:
@@ -283,12 +297,15 @@ class Eligible:
                 for owner in owners(item):
                     claim(owner)
 
-        for holder in [*watched.nodes, *watched.functions]:
-            is_node = isinstance(holder, chainer.variable.VariableNode)
-            for array in (_arrays_of_node if is_node else _arrays_of_function)(holder):
+        for holder in holders:
+            for array in (_arrays_of_node if _is_node(holder) else _arrays_of_function)(holder):
                 if start_of(array, self._minimum_bytes) == address:
                     claim(array)
         return counted
+
+
+def _is_node(holder: Any) -> bool:
+    return isinstance(holder, chainer.variable.VariableNode)
 
 
 def _arrays_of_node(node: Any) -> Iterator[Any]:
