@@ -31,8 +31,8 @@ TEST(fake_driver, reports_a_write_after_reads_on_two_streams) {
   const CUdeviceptr at = gpu.memory();
   const CUstream writer = gpu.stream();
   const CUstream reader = gpu.stream();
-  CHECK_EQUAL(gpu.touch(writer, at, 100, false), CUDA_SUCCESS);
   CHECK_EQUAL(gpu.touch(reader, at, 100, false), CUDA_SUCCESS);
+  CHECK_EQUAL(gpu.touch(writer, at, 100, false), CUDA_SUCCESS);
   check_nothing_reported();
   CHECK_EQUAL(gpu.touch(writer, at, 100, true), CUDA_SUCCESS);
   check_reported(FAKE_UNORDERED);

@@ -94,7 +94,7 @@ TEST(fake_driver, time_passes_along_events) {
     const CUstream second = gpu.stream();
     CHECK_EQUAL(gpu.touch(first, at, 1, true, "first", 3), CUDA_SUCCESS);
     CHECK_EQUAL(gpu.d.cuStreamWaitEvent(second, gpu.record(first), 0), CUDA_SUCCESS);
-    CHECK_EQUAL(gpu.touch(second, at, 1, true, "second", 1), CUDA_SUCCESS);
+    CHECK_EQUAL(gpu.touch(second, at + 1, 1, true, "second", 1), CUDA_SUCCESS);
     CHECK_EQUAL(gpu.d.cuStreamSynchronize(second), CUDA_SUCCESS);
     CHECK(about(fake_seconds(), 4));
   }
@@ -162,6 +162,22 @@ TEST(fake_driver, what_another_thread_copied_out_is_unmapped_after_that) {
   CHECK(about(fake_seconds(), 0));
   CHECK_EQUAL(gpu.d.cuMemUnmap(at, frame), CUDA_SUCCESS);
   CHECK(about(fake_seconds(), 1));
+}
+
+TEST(fake_driver, work_starts_after_the_work_whose_bytes_it_uses) {
+  const FakeGpu gpu;
+  const CUdeviceptr at = gpu.memory();
+  const CUstream first = gpu.stream();
+  const CUstream second = gpu.stream();
+  must(gpu.touch(first, at, 1, true, "first", 3));
+  std::thread([&] {
+    must(gpu.d.cuCtxPushCurrent(gpu.context));
+    must(gpu.d.cuStreamSynchronize(first));
+  }).join();
+  CHECK(about(fake_seconds(), 0));  // the other thread waited, not this one
+  must(gpu.touch(second, at, 1, true, "second", 1));
+  must(gpu.d.cuStreamSynchronize(second));
+  CHECK(about(fake_seconds(), 4));
 }
 
 }  // namespace
