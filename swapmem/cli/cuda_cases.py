@@ -77,9 +77,9 @@ def cuda_cases(device: Device | None) -> list[Case]:
     for size in _MAP_SIZES:
         label = size_label(size)
         text = f"a new block of {label} on fresh memory: create, map, set access"
-        add("map", size, text, "us", "new block", "raw driver calls", _map)
+        add("map", size, text, "us", "new block, fresh memory", "raw driver calls", _map)
         text = f"a new block of {label} on the memory of freed ones of twice the size"
-        add("remap", size, text, "us", "new block", "raw unmap, map", _remap)
+        add("remap", size, text, "us", "new block, freed memory", "raw unmap, map", _remap)
     text = f"make {size_label(_PIN_BYTES)} of host memory fit for fast copies"
     add("pin", _PIN_BYTES, text, "GB/s", "touch, then register", "cuMemHostAlloc", _pin)
     for size in _ALLOCATE_SIZES:

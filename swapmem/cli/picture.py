@@ -51,7 +51,7 @@ def draw(outcomes: Sequence[Outcome], path: Path, heading: str) -> None:
     devices = list(dict.fromkeys(outcome.case.device for outcome in measured))
     units = [unit for unit in _UNITS if any(o.case.unit == unit[0] for o in measured)]
     # A Figure of its own, without pyplot: no display is needed.
-    figure = Figure(figsize=(6.5 * len(units), 1 + 4.4 * len(devices)), layout="constrained")
+    figure = Figure(figsize=(7.5 * len(units), 1 + 4.4 * len(devices)), layout="constrained")
     figure.suptitle(heading)
     panels = figure.subplots(len(devices), len(units), squeeze=False)
     for row, device in enumerate(devices):
@@ -103,7 +103,8 @@ def _panel(axes: Any, outcomes: Sequence[Outcome], device: str, label: str) -> N
     else:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize="small")
+    # Beside the panel: there are too many lines for a corner to be free.
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small")
 
 
 def _tick(size_bytes: int) -> str:
