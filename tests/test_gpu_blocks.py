@@ -81,7 +81,18 @@ def test_every_kind_of_gpu_case_runs_on_the_fake_driver(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     cases = {case["key"].split("/")[1]: case for case in json.loads(file.read_text())["cases"]}
-    kinds = {"out", "in", "both", "map", "remap", "pageable_out", "pageable_in", "pin"}
+    kinds = {
+        "out",
+        "in",
+        "both",
+        "file_out",
+        "file_in",
+        "map",
+        "remap",
+        "pageable_out",
+        "pageable_in",
+        "pin",
+    }
     assert kinds <= set(cases)
     for kind in kinds:
         assert not cases[kind]["error"], cases[kind]

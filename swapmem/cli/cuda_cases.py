@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 import swapmem
 from swapmem import _core, devices
 from swapmem.cli.case import Case, Contest
-from swapmem.cli.direct_file import pages
-from swapmem.cli.host_cases import KIB, MIB, TRANSFER_SIZES, size_label
+from swapmem.cli.direct_file import THREADS, DirectFile, pages
+from swapmem.cli.host_cases import KIB, MIB, TRANSFER_SIZES, Loop, size_label
 from swapmem.cli.pattern import Pattern
 from swapmem.cli.raw_driver import Copy, Direction, Gpu, Mapping
 from swapmem.cli.site import Device, Site
 from swapmem.sizes import format_bytes
 
 _BOTH_SIZES = [2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
+_FILE_SIZES = [16 * MIB, 64 * MIB]
 _PAGEABLE_SIZES = [1 * MIB, 16 * MIB, 256 * MIB]
 _MAP_SIZES = [2 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
 _ALLOCATE_SIZES = [64 * KIB, 1 * MIB, 16 * MIB, 64 * MIB]
@@ -54,7 +55,7 @@ def cuda_cases(device: Device | None) -> list[Case]:
                 unit=unit,
                 ours=ours,
                 beside=beside,
-                filter=partial(_fits, ordinal, size, action == "allocate"),
+                filter=partial(_fits, ordinal, size, action),
                 run=partial(run, ordinal, size),
             )
         )
@@ -69,6 +70,12 @@ def cuda_cases(device: Device | None) -> list[Case]:
     for size in _BOTH_SIZES:
         text = f"swap out and swap in at once, blocks of {size_label(size)}"
         add("both", size, text, "GB/s", "swap out and in", "raw pinned duplex copy", _both_ways)
+    for size in _FILE_SIZES:
+        text = f"swap blocks of {size_label(size)} through little pinned memory, {{}} a file"
+        out, back = partial(_file, "out"), partial(_file, "in")
+        loop = f"O_DIRECT, {THREADS} threads"
+        add("file_out", size, text.format("to"), "GB/s", "swap out to a file", loop, out)
+        add("file_in", size, text.format("from"), "GB/s", "swap in from a file", loop, back)
     for size in _PAGEABLE_SIZES:
         text = f"the driver's copy from and to ordinary memory, pieces of {size_label(size)}"
         out, back = partial(_pageable, "out"), partial(_pageable, "in")
@@ -93,7 +100,8 @@ def block_count(block_bytes: int) -> int:
     return max(1, min(_TURN_BYTES // block_bytes, _MOST_BLOCKS))
 
 
-def _fits(ordinal: int, block_bytes: int, needs_cupy: bool, site: Site) -> str | None:
+def _fits(ordinal: int, block_bytes: int, action: str, site: Site) -> str | None:
+    needs_cupy = action == "allocate"
     device = next((device for device in site.devices if device.ordinal == ordinal), None)
     if device is None:
         return site.no_device
@@ -117,6 +125,12 @@ def _fits(ordinal: int, block_bytes: int, needs_cupy: bool, site: Site) -> str |
         return (
             f"needs {format_bytes(host_bytes)} of host memory, "
             f"{format_bytes(site.available_bytes)} are available"
+        )
+    disk_bytes = count * block_bytes + 256 * MIB
+    if action.startswith("file") and disk_bytes > site.disk_free_bytes:
+        return (
+            f"needs {format_bytes(disk_bytes)}, {format_bytes(site.disk_free_bytes)} are free in "
+            "the spill directory"
         )
     return None
 
@@ -148,6 +162,8 @@ class _Blocks:
         block_bytes: int,
         count: int,
         budget_bytes: int | None = None,
+        pinned_bytes: int | None = None,
+        spill_dir: str | None = None,
     ) -> None:
         self._gpu = gpu
         self._host = host
@@ -156,12 +172,12 @@ class _Blocks:
         self.block_bytes = block_bytes
         self.bytes = block_bytes * count
         if budget_bytes is None:
-            # Nothing is swapped out but what is asked for, and to pinned memory alone.
+            # Nothing is swapped out but what is asked for.
             budget_bytes = 2 * count * _rounded(block_bytes) + 128 * MIB
         wish = devices.Wish(
             device_memory=budget_bytes,
-            host_memory=int(1.25 * self.bytes) + 64 * MIB,
-            spill_dir=None,
+            host_memory=int(1.25 * self.bytes) + 64 * MIB if pinned_bytes is None else pinned_bytes,
+            spill_dir=spill_dir,
             spill_bytes=None,
             checksum=False,
             paranoid=False,
@@ -303,6 +319,39 @@ def _both_ways(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
                 Copy("in", host.memory[words:], mapping.address + half_bytes),
             ]
             return 2 * half_bytes / gpu.copy_pinned(copies, block_bytes) / 1e9
+
+        yield Contest(ours, beside)
+
+
+@contextlib.contextmanager
+def _file(action: Direction, ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
+    count = max(block_count(block_bytes), 4)
+    size_bytes = block_bytes * count
+    # All but this goes through it and on to the file.
+    pinned_bytes = max(size_bytes // 8, 2 * block_bytes)
+    with (
+        Gpu(ordinal) as gpu,
+        _Host(gpu, size_bytes) as host,
+        DirectFile(site.spill_dir) as file,
+        _Blocks(
+            *(gpu, ordinal, host.memory, block_bytes, count),
+            pinned_bytes=pinned_bytes,
+            spill_dir=site.spill_dir,
+        ) as blocks,
+    ):
+        loop = Loop(file, block_bytes, size_bytes)
+
+        def ours() -> float:
+            blocks.fill()
+            out_seconds = blocks.out()
+            in_seconds = blocks.back()
+            blocks.check()
+            return size_bytes / (out_seconds if action == "out" else in_seconds) / 1e9
+
+        def beside() -> float:
+            out_seconds = loop.write()
+            in_seconds = loop.read()
+            return size_bytes / (out_seconds if action == "out" else in_seconds) / 1e9
 
         yield Contest(ours, beside)
 

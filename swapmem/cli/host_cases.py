@@ -213,7 +213,7 @@ def _managed(site: Site, size_bytes: int) -> Iterator[swapmem.Manager]:
         yield memory
 
 
-class _Loop:
+class Loop:
     """The same bytes through plain O_DIRECT, out of memory that nobody manages."""
 
     def __init__(self, file: DirectFile, block_bytes: int, size_bytes: int) -> None:
@@ -225,11 +225,13 @@ class _Loop:
         file.reserve(size_bytes)
 
     def write(self) -> float:
+        """Writes all of it anew; returns seconds."""
         self._turn += 1
         self._pattern.fill(self.memory, self._turn)
         return self._file.move([Job("write", self.memory, 0)], self._chunk_bytes)
 
     def read(self) -> float:
+        """Reads what was written, and looks at every byte; returns seconds."""
         self.memory.fill(0)
         seconds = self._file.move([Job("read", self.memory, 0)], self._chunk_bytes)
         self._pattern.check(self.memory, self._turn)
@@ -257,7 +259,7 @@ class _Loop:
 def _one_way(block_bytes: int, action: str, site: Site) -> Iterator[Contest]:
     count = block_count(block_bytes)
     with DirectFile(site.spill_dir) as file:
-        loop = _Loop(file, block_bytes, block_bytes * count)
+        loop = Loop(file, block_bytes, block_bytes * count)
         with _Blocks(site, block_bytes, count) as blocks:
 
             def ours() -> float:
@@ -280,7 +282,7 @@ def _one_way(block_bytes: int, action: str, site: Site) -> Iterator[Contest]:
 def _both_ways(block_bytes: int, site: Site) -> Iterator[Contest]:
     count = block_count(block_bytes)
     with DirectFile(site.spill_dir) as file:
-        loop = _Loop(file, block_bytes, 2 * block_bytes * count)
+        loop = Loop(file, block_bytes, 2 * block_bytes * count)
         loop.both()
         with _Blocks(site, block_bytes, 2 * count) as blocks:
             resident, away = blocks.arrays[:count], blocks.arrays[count:]

@@ -19,6 +19,8 @@ _STYLES: dict[str, tuple[str, str]] = {
     "both": ("#0072B2", "D"),
     "pageable_out": ("#D55E00", "v"),
     "pageable_in": ("#CC79A7", "^"),
+    "file_out": ("#F0E442", "<"),
+    "file_in": ("#56B4E9", ">"),
     "pin": ("#666666", "*"),
     "map": ("#009E73", "s"),
     "unmap": ("#E69F00", "o"),
