@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -50,23 +52,27 @@ class _Target(NamedTuple):
 
 
 _targets: weakref.WeakKeyDictionary[Manager, _Target] = weakref.WeakKeyDictionary()
+_targets_lock = threading.Lock()
+# A graph that outlives its manager must not take another manager's hooks for that one's.
+_numbers = itertools.count(1)
 
 
 def _target_of(manager: Manager) -> _Target:
-    target = _targets.get(manager)
-    if target is None:
-        eligible = None
-        if not manager.engine.sees_touches:
-            eligible = Eligible(manager.engine, manager.current_stream)
-            manager.add_report(eligible.report_lines)
-        target = _targets[manager] = _Target(
-            f"swapmem.{id(manager):x}",
-            manager.engine,
-            manager.current_stream,
-            manager.stats()["budget_bytes"],
-            eligible,
-        )
-    return target
+    with _targets_lock:
+        target = _targets.get(manager)
+        if target is None:
+            eligible = None
+            if not manager.engine.sees_touches:
+                eligible = Eligible(manager.engine, manager.current_stream)
+                manager.add_report(eligible.report_lines)
+            target = _targets[manager] = _Target(
+                f"swapmem.{next(_numbers)}",
+                manager.engine,
+                manager.current_stream,
+                manager.stats()["budget_bytes"],
+                eligible,
+            )
+        return target
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:

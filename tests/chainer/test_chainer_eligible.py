@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 import chainer
 import function_cases  # noqa: F401 - fills the table
@@ -232,3 +233,33 @@ def test_nothing_lives_longer_because_of_the_proof(rehearsal):
             assert memory.stats()["live_bytes"] == before
         finally:
             gc.enable()
+
+
+def test_a_graph_outlives_its_manager_into_the_next(rehearsal):
+    x = variable()
+    with rehearsal() as first:
+        loss = graph(x)
+    engine = first.engine
+    del first
+    gc.collect()
+    with rehearsal():
+        loss.backward()
+    assert x.grad is not None
+    assert engine.faults() == []
+
+
+def test_the_engine_ends_with_its_manager_and_graph_without_a_collection(rehearsal):
+    gc.disable()
+    try:
+        manager = rehearsal()
+        engine = weakref.ref(manager.engine)
+        with manager:
+            x = variable()
+            loss = graph(x)
+            thread = threading.Thread(target=loss.backward)
+            thread.start()
+            thread.join()
+        del manager, x, loss, thread
+        assert engine() is None
+    finally:
+        gc.enable()
