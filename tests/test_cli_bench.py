@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 
 import swapmem
 from swapmem import _core
-from swapmem.cli import commands, cuda_cases, host_cases, results
+from swapmem.cli import commands, cuda_cases, host_blocks, host_cases, results
 from swapmem.cli.case import Case, Contest, Outcome, measure
 from swapmem.cli.direct_file import DirectFile, Job, pages
 from swapmem.cli.pattern import Pattern, WrongBytes
@@ -396,7 +396,7 @@ def test_an_interrupt_in_a_case_leaves_no_manager_active(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(host_cases, "_TURN_BYTES", 1 * MIB)
-    monkeypatch.setattr(host_cases._Blocks, "out", interrupt)
+    monkeypatch.setattr(host_blocks.Blocks, "out", interrupt)
     run = bench("--filter", "host/out/64KiB", "--spill-dir", str(tmp_path))
     assert run.exit_code == 1
     with swapmem.Manager(device="host", device_memory="8MiB", spill_dir=tmp_path):

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import swapmem
-from swapmem import _core, devices
+from swapmem import _core
 from swapmem.cli.case import Case, Contest
+from swapmem.cli.cuda_blocks import Blocks, PinnedHost, mapped, rounded
 from swapmem.cli.direct_file import THREADS, DirectFile, pages
-from swapmem.cli.host_cases import KIB, MIB, TRANSFER_SIZES, Loop, size_label
-from swapmem.cli.pattern import Pattern
-from swapmem.cli.raw_driver import Copy, Direction, Gpu, Mapping
+from swapmem.cli.host_blocks import Loop
+from swapmem.cli.host_cases import KIB, MIB, TRANSFER_SIZES, size_label
+from swapmem.cli.raw_driver import Copy, Direction, Gpu
 from swapmem.cli.site import Device, Site
 from swapmem.sizes import format_bytes
 
@@ -34,8 +32,6 @@ _PIN_BYTES = 256 * MIB
 _TURN_BYTES = 512 * MIB
 _MOST_BLOCKS = 128
 _LOOPS = 1000
-
-_Array = NDArray[np.uint64]
 
 
 def cuda_cases(device: Device | None) -> list[Case]:
@@ -135,138 +131,15 @@ def _fits(ordinal: int, block_bytes: int, action: str, site: Site) -> str | None
     return None
 
 
-class _Host:
-    """Pinned host memory for the plain driver's copies."""
-
-    def __init__(self, gpu: Gpu, size_bytes: int) -> None:
-        self._gpu = gpu
-        self.memory: _Array = pages(size_bytes)
-        self.memory.fill(0)
-        gpu.pin(self.memory)
-
-    def __enter__(self) -> _Host:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._gpu.unpin(self.memory)
-
-
-class _Blocks:
-    """Blocks of one size in an engine of their own; what is in them is known."""
-
-    def __init__(
-        self,
-        gpu: Gpu,
-        ordinal: int,
-        host: _Array,
-        block_bytes: int,
-        count: int,
-        budget_bytes: int | None = None,
-        pinned_bytes: int | None = None,
-        spill_dir: str | None = None,
-    ) -> None:
-        self._gpu = gpu
-        self._host = host
-        self._pattern = Pattern()
-        self._turn = 0
-        self.block_bytes = block_bytes
-        self.bytes = block_bytes * count
-        if budget_bytes is None:
-            # Nothing is swapped out but what is asked for.
-            budget_bytes = 2 * count * _rounded(block_bytes) + 128 * MIB
-        wish = devices.Wish(
-            device_memory=budget_bytes,
-            host_memory=int(1.25 * self.bytes) + 64 * MIB if pinned_bytes is None else pinned_bytes,
-            spill_dir=spill_dir,
-            spill_bytes=None,
-            checksum=False,
-            paranoid=False,
-        )
-        device = devices.Device(f"cuda:{ordinal}", ordinal)
-        self.engine = devices.make_engine(device, wish)
-        self.addresses: list[int] = []
-        self._count = count
-
-    def __enter__(self) -> _Blocks:
-        self.addresses = [self.engine.allocate(self.block_bytes) for _ in range(self._count)]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.engine.drain()
-        for address in self.addresses:
-            self.engine.free(address)
-        self.addresses.clear()
-        self.engine.trim()
-
-    def fill(self, addresses: Sequence[int] | None = None) -> None:
-        """Writes every byte anew, in an op, so that no copy of before is good any more."""
-        self._turn += 1
-        addresses = self.addresses if addresses is None else addresses
-        with self._op(addresses):
-            for index, address in enumerate(addresses):
-                piece = self._piece(index)
-                self._pattern.fill(piece, self._turn, index)
-                self._gpu.copy_pinned([Copy("in", piece, address)], self.block_bytes)
-
-    def check(self, addresses: Sequence[int] | None = None, turns_ago: int = 0) -> None:
-        addresses = self.addresses if addresses is None else addresses
-        with self._op(addresses):
-            for index, address in enumerate(addresses):
-                piece = self._piece(index)
-                piece.fill(0)
-                self._gpu.copy_pinned([Copy("out", piece, address)], self.block_bytes)
-                self._pattern.check(piece, self._turn - turns_ago, index)
-
-    def out(self) -> float:
-        return self.seconds([(self.engine.swap_out, address) for address in self.addresses])
-
-    def back(self) -> float:
-        return self.seconds([(self.engine.swap_in, address) for address in self.addresses])
-
-    @staticmethod
-    def seconds(moves: Sequence[tuple[Callable[[int], Any], int]]) -> float:
-        """Returns seconds from the first call until the last block has moved."""
-        begin = time.perf_counter()
-        for ticket in [move(address) for move, address in moves]:
-            ticket.wait()
-        return time.perf_counter() - begin
-
-    @contextlib.contextmanager
-    def _op(self, addresses: Sequence[int]) -> Iterator[None]:
-        self.engine.begin_op("bench", addresses)
-        try:
-            yield
-        finally:
-            self.engine.end_op()
-
-    def _piece(self, index: int) -> _Array:
-        words = self.block_bytes // 8
-        return self._host[index * words : (index + 1) * words]
-
-
-@contextlib.contextmanager
-def _raw(gpu: Gpu, size_bytes: int) -> Iterator[Mapping]:
-    mapping = gpu.map(_rounded(size_bytes))
-    try:
-        yield mapping
-    finally:
-        gpu.unmap(mapping)
-        gpu.free(mapping)
-
-
-def _rounded(size_bytes: int) -> int:
-    return -(-size_bytes // (2 * MIB)) * 2 * MIB
-
-
 @contextlib.contextmanager
 def _one_way(action: Direction, ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
     count = block_count(block_bytes)
     size_bytes = block_bytes * count
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, size_bytes) as host,
-        _raw(gpu, size_bytes) as mapping,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, count) as blocks,
+        PinnedHost(gpu, size_bytes) as host,
+        mapped(gpu, size_bytes) as mapping,
+        Blocks(gpu, ordinal, host.memory, block_bytes, count) as blocks,
     ):
 
         def ours() -> float:
@@ -289,9 +162,9 @@ def _both_ways(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
     half_bytes = block_bytes * count
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, 2 * half_bytes) as host,
-        _raw(gpu, 2 * half_bytes) as mapping,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, 2 * count) as blocks,
+        PinnedHost(gpu, 2 * half_bytes) as host,
+        mapped(gpu, 2 * half_bytes) as mapping,
+        Blocks(gpu, ordinal, host.memory, block_bytes, 2 * count) as blocks,
     ):
         resident, away = blocks.addresses[:count], blocks.addresses[count:]
         blocks.fill(away)
@@ -331,9 +204,9 @@ def _file(action: Direction, ordinal: int, block_bytes: int, site: Site) -> Iter
     pinned_bytes = max(size_bytes // 8, 2 * block_bytes)
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, size_bytes) as host,
+        PinnedHost(gpu, size_bytes) as host,
         DirectFile(site.spill_dir) as file,
-        _Blocks(
+        Blocks(
             *(gpu, ordinal, host.memory, block_bytes, count),
             pinned_bytes=pinned_bytes,
             spill_dir=site.spill_dir,
@@ -365,8 +238,8 @@ def _pageable(
     pageable.fill(0)
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, size_bytes) as host,
-        _raw(gpu, size_bytes) as mapping,
+        PinnedHost(gpu, size_bytes) as host,
+        mapped(gpu, size_bytes) as mapping,
     ):
 
         def ours() -> float:
@@ -383,11 +256,11 @@ def _pageable(
 @contextlib.contextmanager
 def _map(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
     count = min(block_count(block_bytes), 16)
-    budget_bytes = 2 * count * _rounded(block_bytes)
+    budget_bytes = 2 * count * rounded(block_bytes)
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, block_bytes) as host,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, 0, budget_bytes) as blocks,
+        PinnedHost(gpu, block_bytes) as host,
+        Blocks(gpu, ordinal, host.memory, block_bytes, 0, budget_bytes) as blocks,
     ):
 
         def ours() -> float:
@@ -401,7 +274,7 @@ def _map(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
 
         def beside() -> float:
             begin = time.perf_counter()
-            mappings = [gpu.map(_rounded(block_bytes)) for _ in range(count)]
+            mappings = [gpu.map(rounded(block_bytes)) for _ in range(count)]
             seconds = time.perf_counter() - begin
             for mapping in mappings:
                 gpu.unmap(mapping)
@@ -416,15 +289,15 @@ def _remap(ordinal: int, block_bytes: int, site: Site) -> Iterator[Contest]:
     # An even number: as many bytes in blocks of twice the size.
     count = max(2, min(block_count(block_bytes), 16))
     # No room for anything else: new blocks get the memory of freed ones.
-    budget_bytes = count * _rounded(block_bytes)
+    budget_bytes = count * rounded(block_bytes)
     with (
         Gpu(ordinal) as gpu,
-        _Host(gpu, block_bytes) as host,
-        _Blocks(gpu, ordinal, host.memory, block_bytes, 0, budget_bytes) as blocks,
+        PinnedHost(gpu, block_bytes) as host,
+        Blocks(gpu, ordinal, host.memory, block_bytes, 0, budget_bytes) as blocks,
         contextlib.ExitStack() as stack,
     ):
         engine = blocks.engine
-        mappings = [stack.enter_context(_raw(gpu, block_bytes)) for _ in range(count)]
+        mappings = [stack.enter_context(mapped(gpu, block_bytes)) for _ in range(count)]
 
         def ours() -> float:
             for address in [engine.allocate(2 * block_bytes) for _ in range(count // 2)]:
