@@ -404,6 +404,24 @@ def test_an_interrupt_in_a_case_leaves_no_manager_active(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("few_bytes")
+def test_arrays_that_cannot_be_made_leave_no_manager_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, calls = np.empty, itertools.count()
+
+    def fail(*arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise MemoryError
+        return empty(*arguments)
+
+    monkeypatch.setattr(host_blocks.np, "empty", fail)
+    with pytest.raises(MemoryError), host_blocks.Blocks(site(spill_dir=str(tmp_path)), 1 << 16, 8):
+        pass
+    with swapmem.Manager(device="host", device_memory="8MiB", spill_dir=tmp_path):
+        pass
+
+
 def test_a_json_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,20 +35,24 @@ class Blocks:
         self._pattern = Pattern()
         self._turn = 0
         self.bytes = block_bytes * count
-        self._managed = managed(site, self.bytes)
+        self._site = site
+        self._stack = contextlib.ExitStack()
         self._block_bytes = block_bytes
         self._count = count
         self.arrays: list[_Array] = []
 
     def __enter__(self) -> Blocks:
-        self.memory = self._managed.__enter__()
-        self.arrays = [np.empty(self._block_bytes // 8, np.uint64) for _ in range(self._count)]
+        with contextlib.ExitStack() as stack:
+            self.memory = stack.enter_context(managed(self._site, self.bytes))
+            # A manager lives as long as its arrays do.
+            stack.callback(self.arrays.clear)
+            for _ in range(self._count):
+                self.arrays.append(np.empty(self._block_bytes // 8, np.uint64))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        # A manager lives as long as its arrays do.
-        self.arrays.clear()
-        self._managed.__exit__(*error)
+        self._stack.__exit__(*error)
 
     def fill(self, arrays: Sequence[_Array] | None = None) -> None:
         """Writes every byte anew, so that no copy of before is good any more."""
