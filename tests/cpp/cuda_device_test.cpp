@@ -195,6 +195,20 @@ TEST(cuda_device, trim_gives_everything_back_that_nobody_uses) {
   });
 }
 
+TEST(cuda_device, a_handle_that_the_driver_does_not_take_back_is_kept_and_tried_again) {
+  with_device([](CudaDevice& device) {
+    const Span block = spans(device)[2];
+    device.commit(block);
+    device.decommit(block, {});
+    fake_fail("cuMemRelease", 1, CUDA_ERROR_UNKNOWN, 1);
+    device.trim();
+    CHECK_EQUAL(device.usage().existing_bytes, block.bytes);
+    fake_fail_none();
+    device.trim();
+    CHECK_EQUAL(device.usage().existing_bytes, 0u);
+  });
+}
+
 TEST(cuda_device, the_cache_is_bounded) {
   with_device([](CudaDevice& device) {
     const Span large{device.region().address, 20 * frame};

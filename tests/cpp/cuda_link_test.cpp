@@ -138,6 +138,15 @@ TEST(cuda_link, a_link_may_outlive_its_device) {
   fake.finish();
 }
 
+TEST(cuda_link, a_link_that_gets_one_stream_of_two_leaves_nothing) {
+  with_link([](Link&, Span) {
+    CudaDevice device(0, 4 * page, std::size_t{1} << 30);
+    fake_fail("cuStreamCreate", 2, CUDA_ERROR_OUT_OF_MEMORY, 0);
+    CHECK_THROWS(DeviceError, device.link());
+    CHECK_EQUAL(FakeCuda::counts().streams, 2u);  // those of the other link
+  });
+}
+
 TEST(cuda_link, both_directions_run_at_the_same_time) {
   with_link([](Link& link, Span memory) {
     fake_seed(0);  // measures time
