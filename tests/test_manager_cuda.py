@@ -359,3 +359,37 @@ with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
 end(stream)
 """,
     )
+
+
+def test_what_another_threads_default_stream_used_is_handed_out_in_order(tmp_path: Path) -> None:
+    # Handle 2 is another stream in each thread.
+    run(
+        tmp_path,
+        STREAMS
+        + """
+import threading
+
+def make(size, made):
+    checked(driver.cuCtxPushCurrent_v2(context))
+    with cupy.current(stream=cupy.Stream(2)):
+        array = cupy.ndarray(size)
+        kernel(array)
+        made.append(array)
+    checked(driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p())))
+
+with swapmem.Manager("cuda:0", "64MiB", host_memory="64MiB") as memory:
+    addresses = set()
+    for _ in range(4):
+        for size in (16 * MiB, 400_000):
+            made = []
+            thread = threading.Thread(target=make, args=(size, made))
+            thread.start()
+            thread.join()
+            addresses.add(made[0].data.ptr)
+            # The array ends in this thread.
+            made.clear()
+        memory.trim()
+    assert len(addresses) < 8, "memory was not used again: the test tells nothing"
+end()
+""",
+    )

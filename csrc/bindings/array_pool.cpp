@@ -17,6 +17,11 @@ namespace {
 constexpr std::uintptr_t legacy_stream = 1;
 constexpr std::uintptr_t per_thread_stream = 2;
 
+// A thread cannot name another's default stream, but the legacy stream comes after all of these.
+std::uintptr_t seen_from_elsewhere(std::uintptr_t handle) {
+  return handle == per_thread_stream ? legacy_stream : handle;
+}
+
 cuda::CurrentStream current(std::uintptr_t handle) {
   return cuda::CurrentStream(reinterpret_cast<cuda::CUstream>(handle));
 }
@@ -31,11 +36,8 @@ Lease::Lease(std::shared_ptr<ArrayPool> pool, Address address, std::size_t bytes
       thread_(PyThread_get_thread_ident()) {}
 
 Lease::~Lease() {
-  // Another thread cannot name the default stream of this one, but the legacy stream comes after
-  // it.
-  const bool is_other_threads =
-      stream_.handle == per_thread_stream && PyThread_get_thread_ident() != thread_;
-  pool_->free(address_, bytes_, is_other_threads ? legacy_stream : stream_.handle);
+  const bool is_ours = PyThread_get_thread_ident() == thread_;
+  pool_->free(address_, bytes_, is_ours ? stream_.handle : seen_from_elsewhere(stream_.handle));
 }
 
 ArrayPool::~ArrayPool() {
@@ -111,18 +113,19 @@ void ArrayPool::free(Address address, std::size_t bytes, std::uintptr_t stream) 
   small_bytes_ -= bytes;
   chunk->parts.give_back(address - chunk->address, order);
   chunks_.splice(chunks_.begin(), chunks_, chunk);
-  if (chunk->parts.is_empty()) {
-    trim();
-    kept_ = chunk;
-  }
+  if (chunk->parts.is_empty()) release(std::exchange(kept_, chunk));
 }
 
 std::size_t ArrayPool::trim() {
-  if (kept_ == chunks_.end()) return 0;
-  // Off the books first: to let go of a stream may run any code of Python's.
+  return release(std::exchange(kept_, chunks_.end()));
+}
+
+std::size_t ArrayPool::release(Chunks::iterator chunk) noexcept {
+  if (chunk == chunks_.end()) return 0;
+  // Off the books first: to let go of its stream may run any code of Python's.
   Chunks released;
-  released.splice(released.begin(), chunks_, std::exchange(kept_, chunks_.end()));
-  free_block(released.front().address, released.front().stream.handle, true);
+  released.splice(released.begin(), chunks_, chunk);
+  free_block(chunk->address, seen_from_elsewhere(chunk->stream.handle), true);
   return Chunk::bytes;
 }
 

@@ -79,6 +79,7 @@ class ArrayPool : public std::enable_shared_from_this<ArrayPool> {
 
   Address allocate_small(std::size_t bytes, const StreamUse& stream);
   Chunks::iterator chunk_for(int order, const StreamUse& stream);
+  std::size_t release(Chunks::iterator chunk) noexcept;
   void free(Address address, std::size_t bytes, std::uintptr_t stream) noexcept;
   void free_block(Address address, std::uintptr_t stream, bool pinned) noexcept;
 
