@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CPP_FILES := $(shell find csrc tests/cpp -name '*.cpp' -o -name '*.h' 2>/dev/null)
+CPP_FILES := $(shell find csrc tests/cpp tests/fake_driver -name '*.cpp' -o -name '*.h' 2>/dev/null)
 BUILD_INPUTS := pyproject.toml build-constraints.txt setup.py CMakeLists.txt \
 	$(shell find csrc -type f 2>/dev/null)
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
@@ -50,7 +50,10 @@ test-address test-thread: test-%: $(VENV)/.installed-dev
 	$(BIN)/cmake --build build/cpp-$*
 	$(CTEST) --test-dir build/cpp-$*
 
+# The tests of the CUDA device run programs on the stand-in for its driver.
 test-python: $(VENV)/.installed-dev
+	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-dev

@@ -74,7 +74,7 @@ def _train(
 ) -> None:
     np.random.seed(args.seed)  # the weights and dropout; Chainer draws them from here
     try:
-        model = ARCHITECTURES[args.arch](args.insize, args.classes)
+        model: Any = ARCHITECTURES[args.arch](args.insize, args.classes)
     except ValueError as error:
         raise InputError(f"--insize {args.insize}: {error}") from error
     if args.initmodel:
