@@ -46,6 +46,7 @@ struct Pinned {
     store = std::make_unique<PinnedStore>(link, budget_bytes, slab_bytes, calls);
   }
   ~Pinned() noexcept(false) {
+    if (std::uncaught_exceptions() > 0) Gate::open_all();  // or threads would wait for ever
     store.reset();
     if (std::uncaught_exceptions() > 0) return;
     CHECK_EQUAL(link->complaint(), "");

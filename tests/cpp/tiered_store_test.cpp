@@ -98,6 +98,7 @@ struct Tiered {
         std::move(gated), tiered_options);
   }
   ~Tiered() noexcept(false) {
+    if (std::uncaught_exceptions() > 0) Gate::open_all();  // or threads would wait for ever
     store.reset();
     if (std::uncaught_exceptions() > 0) return;
     CHECK_EQUAL(link->complaint(), "");
