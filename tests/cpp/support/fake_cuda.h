@@ -79,7 +79,10 @@ class FakeStream {
     const cuda::Context::Scope scope(context_);
     cuda::check(cuda::driver().cuStreamCreate(&stream_, cuda::CU_STREAM_NON_BLOCKING), "create");
   }
-  ~FakeStream() { destroy(); }
+  ~FakeStream() {
+    let_go();  // a failed test may still hold it, and the device waits for its work
+    destroy();
+  }
   FakeStream(const FakeStream&) = delete;
   FakeStream& operator=(const FakeStream&) = delete;
 
@@ -90,7 +93,9 @@ class FakeStream {
     stream_ = nullptr;
   }
   void hold() { fake_hold(stream_, 1); }
-  void let_go() { fake_hold(stream_, 0); }
+  void let_go() {
+    if (stream_ != nullptr) fake_hold(stream_, 0);
+  }
   void synchronize() {
     const cuda::Context::Scope scope(context_);
     cuda::check(cuda::driver().cuStreamSynchronize(stream_), "synchronize");
