@@ -267,6 +267,7 @@ std::size_t SlabArena::trim() {
     ready_ -= leaving.size();
     wanted_ = ready_ + growing_;
   }
+  changed_.notify_all();  // who waits for slabs has to ask for them again
   for (const std::size_t slab : leaving) {
     link_->unpin(at(extent_of(slab).offset), bytes_of(slab));
     discard(slab);
