@@ -93,7 +93,7 @@ class Engine {
   void pin(Address address);  // swapped in, writable, and so until unpin
   void unpin(Address address);
   void drain();        // until no copy is under way
-  std::size_t trim();  // gives cached memory back to the system; returns its bytes
+  std::size_t trim();  // gives cached memory back to the system; returns the device's bytes
 
   // A touch that the device stopped. Returns false if the address is no live block's, or if its
   // bytes cannot be brought back; `why` then says so.
@@ -166,6 +166,7 @@ class Engine {
   void await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op);
   void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use);
   void evict_unheld(Lock& lock);
+  void bring_nearer(Lock& lock, std::span<const Address> addresses);
   bool settled(const Ticket& ticket) const;
   bool is_going_in_circles(const Block& block, int thread);
   ThreadOps& thread_ops();

@@ -248,6 +248,7 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
       if (oldest == nullptr || oldest->state != State::clean || oldest->busy ||
           std::any_of(addresses.begin(), addresses.end(), is_oldest)) {
         clean_ahead();
+        bring_nearer(lock, addresses);
         return coming;
       }
       const std::uint64_t errors_before = errors_;
@@ -257,6 +258,18 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
     ++coming;
   }
   return coming;
+}
+
+// There is no memory for these yet: the store can get them ready meanwhile.
+void Engine::bring_nearer(Lock& lock, std::span<const Address> addresses) {
+  std::vector<Slot> slots;
+  for (const Address address : addresses) {
+    const Block* block = find_live(address);
+    if (block != nullptr && block->state == State::out) slots.push_back(block->copy);
+  }
+  lock.unlock();
+  for (const Slot slot : slots) store_->soon(slot);  // a slot that is released by now is let be
+  lock.lock();
 }
 
 // --- which blocks may be swapped out, where touches go unseen
@@ -425,6 +438,7 @@ std::size_t Engine::trim() {
   }
   lock.unlock();
   device_->trim();
+  store_->trim();
   return trimmed;
 }
 

@@ -30,6 +30,10 @@ class Store {
   virtual void release(Slot slot) noexcept = 0;
   virtual void write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) = 0;
   virtual void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) = 0;
+  // The slot will be read before long: a store of several tiers may bring it nearer.
+  virtual void soon(Slot) noexcept {}
+  // Gives back memory that is kept for later slots; returns its bytes.
+  virtual std::size_t trim() { return 0; }
   virtual std::size_t used_bytes() const = 0;
   virtual std::size_t peak_bytes() const = 0;
   virtual std::size_t budget_bytes() const = 0;

@@ -80,7 +80,9 @@ class PinnedStore : public Store {
   std::size_t capacity_bytes() const { return arena_.capacity_bytes(); }
   std::vector<std::string> notices() const override;
 
-  std::size_t trim() { return arena_.trim(); }  // gives unused memory back; returns its bytes
+  std::size_t trim() override {
+    return arena_.trim();
+  }  // gives unused memory back; returns its bytes
   void await_growth() { arena_.await_growth(); }
 
  private:

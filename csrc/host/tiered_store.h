@@ -66,7 +66,7 @@ class TieredStore : public Store {
   void release(Slot slot) noexcept override;
   void write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) override;
   void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override;
-  void soon(Slot slot) noexcept;
+  void soon(Slot slot) noexcept override;
 
   std::size_t used_bytes() const override;
   std::size_t peak_bytes() const override;
@@ -78,7 +78,7 @@ class TieredStore : public Store {
   // What the buffers take of a pinned tier of so many bytes.
   static std::size_t buffers_bytes(std::size_t pinned_bytes, const TieredOptions& options = {});
 
-  std::size_t trim() { return pinned_->trim(); }
+  std::size_t trim() override { return pinned_->trim(); }
   void settle();  // until nothing moves and nothing is to be moved
 
  private:

@@ -1,4 +1,4 @@
-// Ops, prefetch, tickets, faults and what is told about them.
+// Ops, tickets, faults and what is told about them.
 #include <unistd.h>
 
 #include <algorithm>
@@ -298,55 +298,6 @@ TEST_EACH(ops, a_retired_block_that_is_used_again_is_like_any_other, pairs()) {
   rig.make();
   CHECK(accessible(rig.state(blocks[7])));
   CHECK(is(rig, blocks[0], State::out));
-  rig.finish();
-}
-
-TEST_EACH(ops, prefetch_brings_blocks_in_order_while_memory_can_be_had, pairs()) {
-  Rig rig(kind, budget_of(8));
-  const auto blocks = make(rig, 12);
-  swap_out(rig, blocks);
-  const std::vector<Address> wanted(blocks.begin(), blocks.begin() + 5);
-  CHECK_EQUAL(rig.engine().prefetch(wanted), 5u);
-  rig.engine().drain();
-  for (const Address block : wanted) CHECK(accessible(rig.state(block)));
-  rig.verify_all();
-  rig.finish();
-}
-
-TEST_EACH(ops, prefetch_does_not_evict_what_it_has_just_brought, pairs()) {
-  Rig rig(kind, budget_of(2));
-  const auto blocks = make(rig, 4);
-  swap_out(rig, blocks);
-  CHECK_EQUAL(rig.engine().prefetch({blocks.data(), 1}), 1u);
-  rig.engine().drain();
-  const std::size_t coming = rig.engine().prefetch(blocks);
-  rig.engine().drain();
-  CHECK_EQUAL(coming, 2u);
-  CHECK(accessible(rig.state(blocks[0])));
-  CHECK(accessible(rig.state(blocks[1])));
-  rig.verify_all();
-  rig.finish();
-}
-
-TEST_EACH(ops, prefetch_never_waits, pairs()) {
-  // Whatever is under way stands still.
-  Rig rig(kind, budget_of(8));
-  const auto blocks = make(rig, 12);
-  rig.engine().drain();
-  std::vector<Address> out;
-  for (const Address block : blocks) {
-    if (is(rig, block, State::out)) out.push_back(block);
-  }
-  CHECK(out.size() >= 2);
-  rig.store().writes.close();
-  rig.store().reads.close();
-  rig.engine().prefetch(out);
-  rig.engine().prefetch(out);
-  rig.engine().prefetch(blocks);
-  rig.check();
-  rig.open_gates();
-  rig.engine().drain();
-  rig.verify_all();
   rig.finish();
 }
 

@@ -52,6 +52,8 @@ class ForwardingStore : public Store {
   void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
     inner_->read(slot, offset, to, bytes);
   }
+  void soon(Slot slot) noexcept override { inner_->soon(slot); }
+  std::size_t trim() override { return inner_->trim(); }
   std::size_t used_bytes() const override { return inner_->used_bytes(); }
   std::size_t peak_bytes() const override { return inner_->peak_bytes(); }
   std::size_t budget_bytes() const override { return inner_->budget_bytes(); }

@@ -1,5 +1,5 @@
-// Every device and every store, for the contract suites and for the engine's. A new one joins by a
-// line here.
+// Every device and every store, for the contract suites and for the engine's. A
+// new one joins by a line here.
 #pragma once
 
 #include <functional>
@@ -28,11 +28,13 @@ struct Pair {
   StoreKind store;
 };
 
-const std::vector<DeviceKind>& devices();
-const std::vector<StoreKind>& stores();
-const std::vector<Pair>& pairs();  // every device with every store
+const std::vector<DeviceKind> &
+devices(); // of units of 4 KiB, for the engine's suites
+const std::vector<DeviceKind> &all_devices(); // for the contract suite
+const std::vector<StoreKind> &stores();
+const std::vector<Pair> &pairs(); // every device with every store
 
 // Where tests put their files: SWAPMEM_TEST_DIR, else the current directory.
 std::string test_directory();
 
-}  // namespace swapmem::test
+} // namespace swapmem::test
