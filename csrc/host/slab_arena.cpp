@@ -206,7 +206,9 @@ bool SlabArena::await_room(Lock& lock, std::size_t bytes) {
       work_.notify_all();
     }
     if (growing_ == 0 && leaving_ == 0 && !should_grow()) return false;
+    ++waiting_;
     changed_.wait(lock);
+    --waiting_;
   }
   return true;
 }
@@ -256,8 +258,10 @@ std::size_t SlabArena::trim() {
   std::size_t bytes = 0;
   {
     Lock lock(mutex_);
-    failure_.clear();
     leaving.reserve(slabs_.size());
+    failure_.clear();
+    work_.notify_all();
+    if (waiting_ > 0) return 0;  // what is free is what they wait for
     for (std::size_t slab = 0; slab < slabs_.size(); ++slab) {
       if (slabs_[slab] != State::ready || !free_.remove(extent_of(slab))) continue;
       slabs_[slab] = State::leaving;
@@ -267,7 +271,6 @@ std::size_t SlabArena::trim() {
     ready_ -= leaving.size();
     wanted_ = ready_ + growing_;
   }
-  changed_.notify_all();  // who waits for slabs has to ask for them again
   for (const std::size_t slab : leaving) {
     link_->unpin(at(extent_of(slab).offset), bytes_of(slab));
     discard(slab);

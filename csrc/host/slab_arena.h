@@ -56,8 +56,9 @@ class SlabArena {
   std::size_t free_bytes() const;      // to be had without waiting
   std::size_t capacity_bytes() const;  // the budget, or what there is once growth has failed
   std::string failure() const;         // "" as long as nothing was refused
-  std::size_t trim();                  // unpins slabs that are free; returns their bytes
-  void await_growth();                 // until no slab is to be made
+  // Unpins slabs that are free, unless somebody waits for more; returns their bytes.
+  std::size_t trim();
+  void await_growth();  // until no slab is to be made
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -96,6 +97,7 @@ class SlabArena {
   std::size_t growing_bytes_ = 0;
   std::size_t pinned_bytes_ = 0;
   std::size_t taken_bytes_ = 0;
+  std::size_t waiting_ = 0;  // takes that wait for slabs
   FreeSpace free_;
   std::string failure_;
   std::vector<std::thread> threads_;
