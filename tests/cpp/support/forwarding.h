@@ -22,7 +22,9 @@ class ForwardingDevice : public Device {
   void trim() override { inner_->trim(); }
   void commit_staging(Span span) override { inner_->commit_staging(span); }
   void decommit(Span span, const Fences& last_use) override { inner_->decommit(span, last_use); }
-  void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override { inner_->move(from, to, bytes, last_use); }
+  void move(Address from, Address to, std::size_t bytes, const Fences& last_use) override {
+    inner_->move(from, to, bytes, last_use);
+  }
   void protect(Span span, Access access) override { inner_->protect(span, access); }
   void watch(Span span) override { inner_->watch(span); }
   bool watches() const override { return inner_->watches(); }

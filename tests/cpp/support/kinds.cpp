@@ -13,44 +13,39 @@ namespace swapmem::test {
 
 namespace {
 
-constexpr std::size_t region_bytes = std::size_t{8} << 30; // of addresses
+constexpr std::size_t region_bytes = std::size_t{8} << 30;  // of addresses
 
-} // namespace
+}  // namespace
 
 std::string test_directory() {
-  const char *given = std::getenv("SWAPMEM_TEST_DIR");
+  const char* given = std::getenv("SWAPMEM_TEST_DIR");
   return given != nullptr ? given : ".";
 }
 
-const std::vector<DeviceKind> &devices() {
+const std::vector<DeviceKind>& devices() {
   static const std::vector<DeviceKind> all{
       {"host", [] { return std::make_unique<HostDevice>(region_bytes); }},
       {"blind",
-       [] {
-         return std::make_unique<BlindDevice>(
-             std::make_unique<HostDevice>(region_bytes));
-       }},
+       [] { return std::make_unique<BlindDevice>(std::make_unique<HostDevice>(region_bytes)); }},
   };
   return all;
 }
 
-const std::vector<DeviceKind> &all_devices() {
+const std::vector<DeviceKind>& all_devices() {
   static const std::vector<DeviceKind> all = [] {
     std::vector<DeviceKind> kinds = devices();
     // On the fake driver, whose addresses tests can look at.
-    kinds.push_back({"cuda", [] {
-                       return std::make_unique<cuda::CudaDevice>(
-                           0, std::size_t{8} << 20, region_bytes);
-                     }});
+    kinds.push_back(
+        {"cuda",
+         [] { return std::make_unique<cuda::CudaDevice>(0, std::size_t{8} << 20, region_bytes); }});
     return kinds;
   }();
   return all;
 }
 
-const std::vector<StoreKind> &stores() {
+const std::vector<StoreKind>& stores() {
   static const std::vector<StoreKind> all{
-      {"memory",
-       [](std::size_t bytes) { return std::make_unique<MemoryStore>(bytes); }},
+      {"memory", [](std::size_t bytes) { return std::make_unique<MemoryStore>(bytes); }},
       {"file",
        [](std::size_t bytes) {
          return std::make_unique<FileStore>(test_directory(), bytes, false);
@@ -64,11 +59,11 @@ const std::vector<StoreKind> &stores() {
   return all;
 }
 
-const std::vector<Pair> &pairs() {
+const std::vector<Pair>& pairs() {
   static const std::vector<Pair> all = [] {
     std::vector<Pair> product;
-    for (const DeviceKind &device : devices()) {
-      for (const StoreKind &store : stores()) {
+    for (const DeviceKind& device : devices()) {
+      for (const StoreKind& store : stores()) {
         product.push_back({device.name + "+" + store.name, device, store});
       }
     }
@@ -77,4 +72,4 @@ const std::vector<Pair> &pairs() {
   return all;
 }
 
-} // namespace swapmem::test
+}  // namespace swapmem::test

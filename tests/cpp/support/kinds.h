@@ -28,13 +28,12 @@ struct Pair {
   StoreKind store;
 };
 
-const std::vector<DeviceKind> &
-devices(); // of units of 4 KiB, for the engine's suites
-const std::vector<DeviceKind> &all_devices(); // for the contract suite
-const std::vector<StoreKind> &stores();
-const std::vector<Pair> &pairs(); // every device with every store
+const std::vector<DeviceKind>& devices();      // of units of 4 KiB, for the engine's suites
+const std::vector<DeviceKind>& all_devices();  // for the contract suite
+const std::vector<StoreKind>& stores();
+const std::vector<Pair>& pairs();  // every device with every store
 
 // Where tests put their files: SWAPMEM_TEST_DIR, else the current directory.
 std::string test_directory();
 
-} // namespace swapmem::test
+}  // namespace swapmem::test
