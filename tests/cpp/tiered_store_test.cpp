@@ -402,8 +402,8 @@ TEST(tiered_store, a_write_to_what_moves_is_not_lost) {
     Tiered tiered;
     const std::vector<Slot> slots = write_pieces(*tiered.store, pieces_below_mark);
     Gate& gate = down ? tiered.trouble->written : tiered.trouble->been_read;
-    const Slot more = tiered->reserve(piece_bytes);
     if (down) gate.close();
+    const Slot more = tiered->reserve(piece_bytes);  // from here on the first moves down
     write_cookie(*tiered.store, more, 50);
     if (!down) {
       tiered->settle();
