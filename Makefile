@@ -11,7 +11,7 @@ BUILD_INPUTS := pyproject.toml build-constraints.txt setup.py CMakeLists.txt \
 	$(shell find csrc -type f 2>/dev/null)
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	-DSWAPMEM_PYTHON=OFF -DSWAPMEM_TESTS=ON
-CTEST := $(BIN)/ctest --output-on-failure --no-tests=error
+CTEST := $(BIN)/ctest --output-on-failure --no-tests=error --parallel 2
 
 .PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python bench \
 	gpu-check format clean
@@ -45,8 +45,10 @@ test-cpp: $(VENV)/.installed-dev
 test-sanitizers: test-address test-thread
 
 # address: AddressSanitizer with LeakSanitizer and UndefinedBehaviorSanitizer; thread: ThreadSanitizer.
+# Lightly optimized: that halves the time they take to build.
 test-address test-thread: test-%: $(VENV)/.installed-dev
-	$(CMAKE) -B build/cpp-$* -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSWAPMEM_SANITIZE=$*
+	$(CMAKE) -B build/cpp-$* -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS='-O1 -g1' \
+		-DSWAPMEM_SANITIZE=$*
 	$(BIN)/cmake --build build/cpp-$*
 	$(CTEST) --test-dir build/cpp-$*
 
