@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "core/errors.h"
 #include "core/size_class.h"
@@ -100,55 +101,26 @@ void FileStore::grow(std::size_t bytes) {
     code = ftruncate(file_, static_cast<off_t>(file_bytes_ + added)) == 0 ? 0 : errno;
   }
   if (code != 0) fail("cannot reserve " + std::to_string(added) + " bytes", code);
-  const std::uint64_t start = file_bytes_;
+  free_.add({file_bytes_, added});
   file_bytes_ += added;
-  add_free(start, added);
-}
-
-void FileStore::remove_free(std::map<std::uint64_t, std::uint64_t>::iterator extent) {
-  free_by_bytes_.erase({extent->second, extent->first});
-  free_by_offset_.erase(extent);
-}
-
-// Joins the extent with the free ones on either side.
-void FileStore::add_free(std::uint64_t offset, std::uint64_t bytes) {
-  auto after = free_by_offset_.lower_bound(offset);
-  if (after != free_by_offset_.end() && after->first == offset + bytes) {
-    bytes += after->second;
-    remove_free(after);
-  }
-  after = free_by_offset_.lower_bound(offset);
-  if (after != free_by_offset_.begin()) {
-    auto before = std::prev(after);
-    if (before->first + before->second == offset) {
-      offset = before->first;
-      bytes += before->second;
-      remove_free(before);
-    }
-  }
-  free_by_offset_[offset] = bytes;
-  free_by_bytes_.insert({bytes, offset});
 }
 
 Slot FileStore::reserve(std::size_t bytes) {
   std::lock_guard lock(mutex_);
-  auto best = free_by_bytes_.lower_bound({bytes, 0});
-  if (best == free_by_bytes_.end()) {
+  std::optional<Extent> extent = free_.take(bytes);
+  if (!extent) {
     grow(bytes);
-    best = free_by_bytes_.lower_bound({bytes, 0});
+    extent = free_.take(bytes);
   }
-  const auto [extent_bytes, offset] = *best;
-  remove_free(free_by_offset_.find(offset));
-  if (extent_bytes > bytes) add_free(offset + bytes, extent_bytes - bytes);
   used_bytes_ += bytes;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);
-  return {offset, bytes};
+  return {extent->offset, bytes};
 }
 
 void FileStore::release(Slot slot) noexcept {
   std::lock_guard lock(mutex_);
   used_bytes_ -= slot.bytes;
-  add_free(slot.offset, slot.bytes);
+  free_.give({slot.offset, slot.bytes});
 }
 
 // Calls that are interrupted or fall short are continued, from a page on: O_DIRECT takes no less.

@@ -6,14 +6,12 @@
 
 #include <sys/types.h>
 
-#include <map>
 #include <mutex>
-#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/store.h"
+#include "host/free_space.h"
 
 namespace swapmem {
 
@@ -49,8 +47,6 @@ class FileStore : public Store {
   void grow(std::size_t bytes);
   template <typename Call>
   void transfer(const char* what, std::size_t bytes, Call call);
-  void add_free(std::uint64_t offset, std::uint64_t bytes);
-  void remove_free(std::map<std::uint64_t, std::uint64_t>::iterator extent);
   [[noreturn]] void fail(const std::string& what, int code) const;
 
   const std::string directory_;
@@ -59,13 +55,12 @@ class FileStore : public Store {
   int file_ = -1;
   std::vector<std::string> notices_;
 
-  // Σ used slots + Σ free extents == file_bytes_ <= budget_bytes_; free extents never touch.
+  // used_bytes_ + free_.free_bytes() == file_bytes_ <= budget_bytes_
   mutable std::mutex mutex_;
   std::uint64_t file_bytes_ = 0;
   std::size_t used_bytes_ = 0;
   std::size_t peak_bytes_ = 0;
-  std::map<std::uint64_t, std::uint64_t> free_by_offset_;            // offset -> bytes
-  std::set<std::pair<std::uint64_t, std::uint64_t>> free_by_bytes_;  // (bytes, offset)
+  FreeSpace free_;
 };
 
 }  // namespace swapmem
