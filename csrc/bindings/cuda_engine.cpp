@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "bindings/cuda_runtime.h"
-#include "bindings/engine_policy.h"
+#include "bindings/make_engine.h"
 #include "cuda/context.h"
 #include "cuda/cuda_device.h"
 #include "cuda/driver.h"
+#include "cuda/handles.h"
 #include "host/checksum_store.h"
 #include "host/file_store.h"
 #include "host/pinned_store.h"
@@ -37,15 +38,7 @@ py::dict describe(const cuda::Driver& driver, int ordinal) {
   cuda::check(driver.cuDeviceGetAttribute(
                   &vmm, cuda::CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, device),
               "cuDeviceGetAttribute");
-  std::size_t granularity_bytes = 0;
-  if (vmm != 0) {
-    cuda::CUmemAllocationProp prop{};
-    prop.type = cuda::CU_MEM_ALLOCATION_TYPE_PINNED;
-    prop.location = {cuda::CU_MEM_LOCATION_TYPE_DEVICE, ordinal};
-    cuda::check(driver.cuMemGetAllocationGranularity(&granularity_bytes, &prop,
-                                                     cuda::CU_MEM_ALLOC_GRANULARITY_MINIMUM),
-                "cuMemGetAllocationGranularity");
-  }
+  const std::size_t granularity_bytes = vmm != 0 ? cuda::granularity_bytes(driver, ordinal) : 0;
   return py::dict("ordinal"_a = ordinal, "name"_a = name.data(), "memory_bytes"_a = memory_bytes,
                   "granularity_bytes"_a = granularity_bytes, "vmm"_a = vmm != 0);
 }
@@ -83,12 +76,9 @@ std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std:
   } else {
     store = std::move(pinned);
   }
-  EngineOptions options;
-  options.budget_bytes = budget_bytes;
-  options.workers = workers;
-  options.chunk_bytes = chunk_bytes;
-  return std::make_shared<CudaRuntime>(std::make_unique<Engine>(std::move(device), std::move(store),
-                                                                make_policy(paranoid), options));
+  return std::make_shared<CudaRuntime>(
+      make_engine(std::move(device), std::move(store), paranoid,
+                  {.budget_bytes = budget_bytes, .workers = workers, .chunk_bytes = chunk_bytes}));
 }
 
 }  // namespace

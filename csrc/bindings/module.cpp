@@ -4,8 +4,8 @@
 
 #include "bindings/array_pool.h"
 #include "bindings/cuda_engine.h"
-#include "bindings/engine_policy.h"
 #include "bindings/host_runtime.h"
+#include "bindings/make_engine.h"
 #include "bindings/numpy_handler.h"
 #include "core/size_class.h"
 #include "cuda/streams.h"
@@ -55,12 +55,9 @@ std::shared_ptr<Runtime> host_engine(std::size_t budget_bytes, const std::string
                                      bool paranoid, std::size_t workers, std::size_t chunk_bytes) {
   std::unique_ptr<Store> store = std::make_unique<FileStore>(spill_dir, spill_bytes, reserve_now);
   if (checksum) store = std::make_unique<ChecksumStore>(std::move(store));
-  EngineOptions options;
-  options.budget_bytes = budget_bytes;
-  options.workers = workers;
-  options.chunk_bytes = chunk_bytes;
-  return std::make_shared<HostRuntime>(std::make_unique<Engine>(
-      std::make_unique<DeviceType>(), std::move(store), make_policy(paranoid), options));
+  return std::make_shared<HostRuntime>(
+      make_engine(std::make_unique<DeviceType>(), std::move(store), paranoid,
+                  {.budget_bytes = budget_bytes, .workers = workers, .chunk_bytes = chunk_bytes}));
 }
 
 py::dict tier(const char* name, const TierUse& use) {

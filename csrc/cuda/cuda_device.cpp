@@ -15,15 +15,6 @@ namespace {
 // Kept for the next commit: enough for what is given back and taken again at a time.
 constexpr std::size_t cache_bytes = std::size_t{64} << 20;
 
-std::size_t granularity_bytes(const Context& context) {
-  const CUmemAllocationProp prop = device_memory(context.ordinal());
-  std::size_t bytes = 0;
-  context.driver().check(context.driver().cuMemGetAllocationGranularity(
-                             &bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
-                         "cuMemGetAllocationGranularity");
-  return bytes;
-}
-
 }  // namespace
 
 void CudaDevice::Free::operator()(Page* pages) const {
@@ -32,7 +23,7 @@ void CudaDevice::Free::operator()(Page* pages) const {
 
 CudaDevice::CudaDevice(int ordinal, std::size_t frame_bytes, std::size_t address_bytes)
     : context_(std::make_shared<Context>(ordinal)),
-      page_bytes_(granularity_bytes(*context_)),
+      page_bytes_(granularity_bytes(context_->driver(), ordinal)),
       frame_bytes_(frame_bytes),
       streams_(*context_),
       handles_(*context_, page_bytes_, frame_bytes_, cache_bytes) {

@@ -6,19 +6,15 @@
 //
 // Beyond core/device.h:
 // - A moved frame or page has its new place at once and is mapped there by commit or begin_fill.
-// Its
-//   old mapping goes when `last_use` has passed; nobody waits for that but who needs the place
+//   Its old mapping goes when `last_use` has passed; nobody waits for that but who needs the place
 //   again. Until then the memory may be mapped twice. Work at the new place is ordered after the
 //   fences, so that the two are never used at once.
 // - Memory that is decommitted exists until its last use has passed. Memory that is new then waits
-// for
-//   it, if there would else be more than was ever in use at once (see handles.h).
+//   for it, if there would else be more than was ever in use at once (see handles.h).
 // - A call that takes a part of a frame takes the frame's memory from the other part, too, whose
-// owner
-//   commits it again before it is used.
+//   owner commits it again before it is used.
 // - move, decommit and finish_fill do not fail because the driver refuses an unmap: it is tried
-// again
-//   when the place is needed, by a call that can say so.
+//   again when the place is needed, by a call that can say so.
 // - New memory does not read as zeros.
 //
 // The context is the primary one of the ordinal; what is current in the calling thread stays so.

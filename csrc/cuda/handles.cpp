@@ -12,6 +12,15 @@ CUmemAllocationProp device_memory(int ordinal) {
   return prop;
 }
 
+std::size_t granularity_bytes(const Driver& driver, int ordinal) {
+  const CUmemAllocationProp prop = device_memory(ordinal);
+  std::size_t bytes = 0;
+  driver.check(
+      driver.cuMemGetAllocationGranularity(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
+      "cuMemGetAllocationGranularity");
+  return bytes;
+}
+
 Handles::Handles(const Context& context, std::size_t page_bytes, std::size_t frame_bytes,
                  std::size_t cache_bytes)
     : context_(context), unit_bytes_{page_bytes, frame_bytes}, most_cached_bytes_(cache_bytes) {

@@ -67,4 +67,7 @@ class Handles {
 // Device memory of this ordinal, as every handle here is.
 CUmemAllocationProp device_memory(int ordinal);
 
+// The smallest handle there is, and what addresses of mappings are multiples of.
+std::size_t granularity_bytes(const Driver& driver, int ordinal);
+
 }  // namespace swapmem::cuda

@@ -80,9 +80,7 @@ class PinnedStore : public Store {
   std::size_t capacity_bytes() const { return arena_.capacity_bytes(); }
   std::vector<std::string> notices() const override;
 
-  std::size_t trim() override {
-    return arena_.trim();
-  }  // gives unused memory back; returns its bytes
+  std::size_t trim() override { return arena_.trim(); }
   void await_growth() { arena_.await_growth(); }
 
  private:
