@@ -290,7 +290,8 @@ void Frames::apply(const Grant& grant, Grant::Purpose purpose) {
   }
 }
 
-void Frames::settle(const Grant& grant) {
+// The bookkeeping that follows the device calls, whether they took effect or not.
+void Frames::let_donors_go(const Grant& grant) {
   for (Block* donor : grant.donors) {
     if (donor->warm_bytes == 0) {
       put_cold(*donor);
@@ -298,21 +299,23 @@ void Frames::settle(const Grant& grant) {
       return_warm(*donor);
     }
   }
-  for (Block* block : grant.parked) {
-    in_flight_bytes_ -= block->capacity_bytes;
-    put_warm(*block);
-    block->sealed = true;
-  }
+  for (const Block* block : grant.parked) in_flight_bytes_ -= block->capacity_bytes;
   in_flight_bytes_ -= grant.spare_bytes;
   budget_.release(grant.spare_bytes);
 }
 
-void Frames::revoke(const Grant& grant) {
-  settle(grant);
+void Frames::settle(const Grant& grant) {
+  let_donors_go(grant);
   for (Block* block : grant.parked) {
-    std::erase(warm_[block->size_class], block);
-    warm_bytes_ -= block->warm_bytes;
-    budget_.release(block->warm_bytes);
+    put_warm(*block);
+    block->sealed = true;
+  }
+}
+
+void Frames::revoke(const Grant& grant) {
+  let_donors_go(grant);
+  for (Block* block : grant.parked) {
+    budget_.release(block->capacity_bytes);
     put_cold(*block);
   }
   budget_.release(grant.block->capacity_bytes);

@@ -94,6 +94,7 @@ class Frames {
   Grant::Piece take_piece(std::size_t bytes, Pieces& leftovers, Grant& grant);
   std::size_t park(Grant::Piece loose, Grant& grant);
   void collect(std::size_t have, Grant& out);
+  void let_donors_go(const Grant& grant);
 
   Device& device_;
   Budget& budget_;
