@@ -83,7 +83,7 @@ TEST(cuda_device, the_region_is_made_of_frames_and_closed) {
     CHECK(!device.sees_writes());
     CHECK(!device.sees_touches());
     CHECK(!device.commits_zeros());
-    CHECK_EQUAL(FakeCuda::counts().handles, 0u);
+    CHECK_EQUAL(counts().handles, 0u);
   });
 }
 
@@ -190,7 +190,7 @@ TEST(cuda_device, trim_gives_everything_back_that_nobody_uses) {
     device.trim();
     CHECK_EQUAL(device.usage().cached_bytes, 0u);
     CHECK_EQUAL(device.usage().existing_bytes, all[0].bytes);
-    CHECK_EQUAL(FakeCuda::counts().handle_bytes, all[0].bytes);
+    CHECK_EQUAL(counts().handle_bytes, all[0].bytes);
     CHECK(marked(all[0].address, all[0].bytes, 5));
   });
 }
@@ -215,7 +215,7 @@ TEST(cuda_device, the_cache_is_bounded) {
     device.commit(large);
     device.decommit(large, {});
     CHECK_EQUAL(device.usage().cached_bytes, std::size_t{64} << 20);
-    CHECK_EQUAL(FakeCuda::counts().handle_bytes, std::size_t{64} << 20);
+    CHECK_EQUAL(counts().handle_bytes, std::size_t{64} << 20);
   });
 }
 
@@ -257,11 +257,11 @@ TEST(cuda_device, frames_change_into_pages_and_back_without_more_memory_than_was
     }
     for (int round = 0; round < 3; ++round) {
       device.commit(frames);
-      CHECK_EQUAL(FakeCuda::counts().handle_bytes, 3 * frame);
+      CHECK_EQUAL(counts().handle_bytes, 3 * frame);
       device.decommit(frames, {});
       for (const Span span : pages) {
         device.commit(span);
-        CHECK(FakeCuda::counts().handle_bytes <= 3 * frame);
+        CHECK(counts().handle_bytes <= 3 * frame);
       }
       for (const Span span : pages) device.decommit(span, {});
     }
@@ -355,10 +355,10 @@ TEST(cuda_device, new_memory_waits_for_what_leaves_rather_than_exceed_what_was_i
       device.decommit(block, one(fence_on(device, stream)));
       Task committer([&] { device.commit(elsewhere(block)); });
       CHECK(!committer.done());
-      CHECK(FakeCuda::counts().handle_bytes <= 2 * frame + page);
+      CHECK(counts().handle_bytes <= 2 * frame + page);
       stream.let_go();
       committer.join();
-      CHECK(FakeCuda::counts().handle_bytes <= 2 * frame + page);
+      CHECK(counts().handle_bytes <= 2 * frame + page);
       device.decommit(elsewhere(block), {});
       device.trim();
     }
@@ -403,7 +403,7 @@ TEST(cuda_device, staging_memory_is_mapped_at_the_block_alone) {
       CHECK(marked(block.address, block.bytes, 15));
       CHECK_EQUAL(fake_calls("cuMemMap"), mapped + handles);
       CHECK_EQUAL(fake_calls("cuMemUnmap"), unmapped);
-      CHECK_EQUAL(FakeCuda::counts().mappings, handles);
+      CHECK_EQUAL(counts().mappings, handles);
       device.decommit(block, {});
       device.trim();
     }
@@ -434,8 +434,8 @@ TEST(cuda_device, a_fill_that_failed_leaves_the_memory_with_the_staging_block) {
         device.decommit(block, {});
         device.decommit(other, {});
         device.trim();
-        CHECK_EQUAL(FakeCuda::counts().mappings, 0u);
-        CHECK_EQUAL(FakeCuda::counts().handles, 0u);
+        CHECK_EQUAL(counts().mappings, 0u);
+        CHECK_EQUAL(counts().handles, 0u);
       }
     }
   });
@@ -446,7 +446,7 @@ TEST(cuda_device, a_block_that_starts_elsewhere_in_a_frame_is_refused) {
     const Span staging{device.region().address + 8 * frame, frame};
     device.commit(staging);
     CHECK_THROWS(DeviceError, device.begin_fill(staging, {staging.end() + page, frame}));
-    CHECK_EQUAL(FakeCuda::counts().mappings, 1u);
+    CHECK_EQUAL(counts().mappings, 1u);
   });
 }
 
@@ -586,7 +586,7 @@ TEST_EACH(cuda_device, whichever_call_fails_nothing_is_changed_or_all_is_done, s
           (thrown ? kind.before : kind.after)(*device, span);
           bystander.verify();
           device->trim();
-          CHECK_EQUAL(FakeCuda::counts().handle_bytes, device->usage().in_use_bytes);
+          CHECK_EQUAL(counts().handle_bytes, device->usage().in_use_bytes);
         }
         fake.finish();
         if (!reached) break;
@@ -673,7 +673,7 @@ TEST(cuda_device, spans_that_are_not_of_pages_of_this_device_are_refused) {
     CHECK_THROWS(DeviceError, device.commit({region.end() - page, 2 * page}));
     CHECK_THROWS(DeviceError, device.decommit({region.address - page, page}, {}));
     CHECK_THROWS(DeviceError, device.move(region.address, region.end(), page, {}));
-    CHECK_EQUAL(FakeCuda::counts().handles, 0u);
+    CHECK_EQUAL(counts().handles, 0u);
   });
 }
 
@@ -725,7 +725,7 @@ TEST(cuda_device, a_device_waits_for_work_before_it_goes) {
       }
       device->decommit(all[2], one(fence_on(*device, stream)));
     }
-    CHECK_EQUAL(FakeCuda::reports(), "");
+    CHECK_EQUAL(report_text(), "");
   }
   fake.finish();
 }

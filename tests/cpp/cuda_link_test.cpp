@@ -94,11 +94,11 @@ TEST(cuda_link, memory_that_was_unpinned_is_refused) {
   with_link([](Link& link, Span memory) {
     std::vector<char> host(page);
     link.pin(host.data(), page);
-    CHECK_EQUAL(FakeCuda::counts().registered_bytes, page);
+    CHECK_EQUAL(counts().registered_bytes, page);
     CHECK_THROWS(DeviceError, link.pin(host.data(), page));
     link.copy_out(host.data(), pointer(memory.address), page);
     link.unpin(host.data(), page);
-    CHECK_EQUAL(FakeCuda::counts().registered_bytes, 0u);
+    CHECK_EQUAL(counts().registered_bytes, 0u);
     CHECK_THROWS(DeviceError, link.copy_out(host.data(), pointer(memory.address), page));
   });
 }
@@ -143,7 +143,7 @@ TEST(cuda_link, a_link_that_gets_one_stream_of_two_leaves_nothing) {
     CudaDevice device(0, 4 * page, std::size_t{1} << 30);
     fake_fail("cuStreamCreate", 2, CUDA_ERROR_OUT_OF_MEMORY, 0);
     CHECK_THROWS(DeviceError, device.link());
-    CHECK_EQUAL(FakeCuda::counts().streams, 2u);  // those of the other link
+    CHECK_EQUAL(counts().streams, 2u);  // those of the other link
   });
 }
 
@@ -160,7 +160,7 @@ TEST(cuda_link, both_directions_run_at_the_same_time) {
     other.join();
     CHECK(fake_link_seconds(1) > 0.9 * page / 1e9);
     CHECK(fake_link_seconds(0) > 0.9 * page / 1e9);
-    CHECK_EQUAL(FakeCuda::counts().streams, 2u);
+    CHECK_EQUAL(counts().streams, 2u);
   });
 }
 
@@ -186,7 +186,7 @@ TEST(cuda_link, several_workers_copy_chunks_both_ways) {
       tasks.push_back(std::make_unique<Task>([&work, n] { work(n); }));
     }
     for (const auto& task : tasks) task->join();
-    CHECK(FakeCuda::counts().events <= 8);
+    CHECK(counts().events <= 8);
   });
 }
 

@@ -334,7 +334,7 @@ TEST(cuda_streams, events_are_used_again) {
       const Fence fence = fence_on(streams, stream);
       if (i % 10 == 9) streams.wait(fence);
     }
-    CHECK(FakeCuda::counts().events <= 11);
+    CHECK(counts().events <= 11);
   });
 }
 

@@ -14,12 +14,6 @@ using namespace swapmem::test;
 
 namespace {
 
-RigOptions budget_of(std::size_t blocks) {
-  RigOptions options;
-  options.budget_bytes = blocks * block_bytes;
-  return options;
-}
-
 std::vector<std::string> states(Rig& rig) {
   std::vector<std::string> result;
   for (const Address block : rig.live()) result.push_back(name(rig.state(block)));

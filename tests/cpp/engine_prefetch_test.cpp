@@ -11,26 +11,6 @@ using namespace swapmem::test;
 
 namespace {
 
-RigOptions budget_of(std::size_t blocks) {
-  RigOptions options;
-  options.budget_bytes = blocks * block_bytes;
-  return options;
-}
-
-std::vector<Address> make(Rig& rig, int count) {
-  std::vector<Address> blocks;
-  for (int i = 0; i < count; ++i) blocks.push_back(rig.make());
-  return blocks;
-}
-
-void swap_out(Rig& rig, const std::vector<Address>& blocks) {
-  for (const Address block : blocks) rig.engine().wait(rig.engine().swap_out(block));
-}
-
-bool is(Rig& rig, Address block, State state) {
-  return rig.state(block) == state;
-}
-
 // Remembers which slots it was told of.
 class HintedStore : public ForwardingStore {
  public:

@@ -20,6 +20,7 @@
 #include "support/bytes.h"
 #include "support/checked_link.h"
 #include "support/gate.h"
+#include "support/slots.h"
 #include "support/task.h"
 
 using namespace swapmem;
@@ -56,29 +57,6 @@ struct Pinned {
 };
 
 // Device memory, as far as the checked link is concerned.
-class Memory {
- public:
-  explicit Memory(std::size_t bytes) : words_(bytes / sizeof(std::uint64_t)) {}
-  Address address() { return reinterpret_cast<Address>(words_.data()); }
-  void* data() { return words_.data(); }
-  std::size_t bytes() const { return words_.size() * sizeof(std::uint64_t); }
-
- private:
-  std::vector<std::uint64_t> words_;
-};
-
-void write_cookie(Store& store, Slot slot, std::uint64_t cookie) {
-  Memory memory(slot.bytes);
-  fill(memory.address(), slot.bytes, cookie);
-  store.write(slot, 0, memory.data(), slot.bytes);
-}
-
-bool has_cookie(Store& store, Slot slot, std::uint64_t cookie) {
-  Memory memory(slot.bytes);
-  store.read(slot, 0, memory.data(), slot.bytes);
-  return holds(memory.address(), slot.bytes, cookie);
-}
-
 std::string refusal(const std::function<void()>& call, int code) {
   try {
     call();

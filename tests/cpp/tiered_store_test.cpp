@@ -19,6 +19,7 @@
 #include "support/faulty.h"
 #include "support/gated.h"
 #include "support/memory_store.h"
+#include "support/slots.h"
 #include "support/task.h"
 
 using namespace swapmem;
@@ -116,28 +117,6 @@ struct Tiered {
     CHECK(store->used_bytes() <= store->budget_bytes());
   }
 };
-
-class Memory {
- public:
-  explicit Memory(std::size_t bytes) : words_(bytes / sizeof(std::uint64_t)) {}
-  Address address() { return reinterpret_cast<Address>(words_.data()); }
-  void* data() { return words_.data(); }
-
- private:
-  std::vector<std::uint64_t> words_;
-};
-
-void write_cookie(Store& store, Slot slot, std::uint64_t cookie) {
-  Memory memory(slot.bytes);
-  fill(memory.address(), slot.bytes, cookie);
-  store.write(slot, 0, memory.data(), slot.bytes);
-}
-
-bool has_cookie(Store& store, Slot slot, std::uint64_t cookie) {
-  Memory memory(slot.bytes);
-  store.read(slot, 0, memory.data(), slot.bytes);
-  return holds(memory.address(), slot.bytes, cookie);
-}
 
 // So many slots of one piece each, written in order; the cookie is the place in the vector.
 std::vector<Slot> write_pieces(Store& store, std::size_t count) {

@@ -12,8 +12,8 @@
 #include "core/device.h"
 #include "cuda/context.h"
 #include "cuda/streams.h"
-#include "fake_driver/fake_driver.h"
 #include "support/bytes.h"
+#include "support/fake_state.h"
 
 namespace swapmem::test {
 
@@ -50,7 +50,7 @@ class FakeCuda {
   }
   // Nothing may be reported and nothing be left.
   void finish() const {
-    CHECK_EQUAL(reports(), "");
+    CHECK_EQUAL(report_text(), "");
     const FakeCounts left = counts();
     CHECK_EQUAL(left.handles, 0u);
     CHECK_EQUAL(left.mappings, 0u);
@@ -59,16 +59,6 @@ class FakeCuda {
     CHECK_EQUAL(left.streams, 0u);
     CHECK_EQUAL(left.events, 0u);
     CHECK_EQUAL(left.contexts, 0u);
-  }
-  static std::string reports() {
-    std::vector<char> text(fake_reports(nullptr, 0) + 1);
-    fake_reports(text.data(), text.size());
-    return text.data();
-  }
-  static FakeCounts counts() {
-    FakeCounts now{};
-    fake_counts(&now);
-    return now;
   }
 };
 

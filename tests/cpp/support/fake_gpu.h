@@ -9,18 +9,12 @@
 
 #include "check.h"
 #include "cuda/driver.h"
-#include "fake_driver/fake_driver.h"
+#include "support/fake_state.h"
 
 namespace swapmem::test {
 
 inline constexpr std::size_t MiB = std::size_t{1} << 20;
 inline constexpr std::size_t frame = 2 * MiB;
-
-inline std::string report_text() {
-  std::string text(fake_reports(nullptr, 0), '\0');
-  fake_reports(text.data(), text.size());
-  return text;
-}
 
 // One report of this kind and no other, which is then forgotten.
 inline void check_reported(int kind,
@@ -36,12 +30,6 @@ inline void check_nothing_reported(
     const std::source_location& where = std::source_location::current()) {
   if (fake_report_count(0) == 0) return;
   check::fail(where.file_name(), static_cast<int>(where.line()), "reported:\n" + report_text());
-}
-
-inline FakeCounts counts() {
-  FakeCounts now{};
-  fake_counts(&now);
-  return now;
 }
 
 inline unsigned char* bytes_at(cuda::CUdeviceptr address) {

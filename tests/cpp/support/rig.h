@@ -84,6 +84,26 @@ class Rig {
   std::map<Address, Content> contents_;
 };
 
+inline RigOptions budget_of(std::size_t blocks) {
+  RigOptions options;
+  options.budget_bytes = blocks * block_bytes;
+  return options;
+}
+
+inline std::vector<Address> make(Rig& rig, int count) {
+  std::vector<Address> blocks;
+  for (int i = 0; i < count; ++i) blocks.push_back(rig.make());
+  return blocks;
+}
+
+inline void swap_out(Rig& rig, const std::vector<Address>& blocks) {
+  for (const Address block : blocks) rig.engine().wait(rig.engine().swap_out(block));
+}
+
+inline bool is(Rig& rig, Address block, State state) {
+  return rig.state(block) == state;
+}
+
 // The states an allocated block can be in.
 inline constexpr State allocated_states[] = {State::resident, State::cleaning, State::clean,
                                              State::evicting, State::out,      State::filling};
