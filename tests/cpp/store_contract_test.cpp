@@ -36,7 +36,7 @@ class Pages {
 
 }  // namespace
 
-TEST_EACH(store, bytes_come_back_as_they_were_written, stores()) {
+TEST_EACH(store, bytes_come_back_as_they_were_written, all_stores()) {
   const auto store = kind.make(budget_bytes);
   std::vector<Slot> slots;
   for (std::uint64_t n = 0; n < 8; ++n) {
@@ -53,7 +53,7 @@ TEST_EACH(store, bytes_come_back_as_they_were_written, stores()) {
   }
 }
 
-TEST_EACH(store, parts_are_written_and_read_on_their_own, stores()) {
+TEST_EACH(store, parts_are_written_and_read_on_their_own, all_stores()) {
   const auto store = kind.make(budget_bytes);
   const Slot slot = store->reserve(4 * min_block_bytes);
   const Pages part(min_block_bytes);
@@ -67,7 +67,7 @@ TEST_EACH(store, parts_are_written_and_read_on_their_own, stores()) {
   }
 }
 
-TEST_EACH(store, a_part_can_be_read_in_other_pieces_than_it_was_written, stores()) {
+TEST_EACH(store, a_part_can_be_read_in_other_pieces_than_it_was_written, all_stores()) {
   const auto store = kind.make(budget_bytes);
   const Slot slot = store->reserve(2 * min_block_bytes);
   const Pages pages(slot.bytes);
@@ -80,7 +80,7 @@ TEST_EACH(store, a_part_can_be_read_in_other_pieces_than_it_was_written, stores(
                    static_cast<const char*>(pages.data()) + 3 * page_bytes));
 }
 
-TEST_EACH(store, a_slot_is_as_large_as_asked_for_and_aligned, stores()) {
+TEST_EACH(store, a_slot_is_as_large_as_asked_for_and_aligned, all_stores()) {
   const auto store = kind.make(budget_bytes);
   for (std::size_t pages = 1; pages < 40; ++pages) {
     const Slot slot = store->reserve(pages * page_bytes);
@@ -90,7 +90,7 @@ TEST_EACH(store, a_slot_is_as_large_as_asked_for_and_aligned, stores()) {
   }
 }
 
-TEST_EACH(store, what_is_used_is_counted, stores()) {
+TEST_EACH(store, what_is_used_is_counted, all_stores()) {
   const auto store = kind.make(budget_bytes);
   CHECK_EQUAL(store->budget_bytes(), budget_bytes);
   CHECK_EQUAL(store->used_bytes(), 0u);
@@ -104,7 +104,7 @@ TEST_EACH(store, what_is_used_is_counted, stores()) {
   CHECK_EQUAL(store->peak_bytes(), 8 * page_bytes);
 }
 
-TEST_EACH(store, a_full_store_says_so_and_takes_what_fits_again, stores()) {
+TEST_EACH(store, a_full_store_says_so_and_takes_what_fits_again, all_stores()) {
   const auto store = kind.make(budget_bytes);
   const Slot most = store->reserve(budget_bytes - page_bytes);
   try {
@@ -121,7 +121,7 @@ TEST_EACH(store, a_full_store_says_so_and_takes_what_fits_again, stores()) {
   store->release(store->reserve(budget_bytes));  // in one piece again
 }
 
-TEST_EACH(store, slots_never_overlap_whatever_the_order, stores()) {
+TEST_EACH(store, slots_never_overlap_whatever_the_order, all_stores()) {
   std::mt19937_64 random(check::seed());
   const auto store = kind.make(budget_bytes);
   std::vector<Slot> slots;
@@ -152,7 +152,7 @@ TEST_EACH(store, slots_never_overlap_whatever_the_order, stores()) {
   store->release(store->reserve(budget_bytes));
 }
 
-TEST_EACH(store, several_threads_use_parts_of_one_slot_at_once, stores()) {
+TEST_EACH(store, several_threads_use_parts_of_one_slot_at_once, all_stores()) {
   const auto store = kind.make(budget_bytes);
   const Slot slot = store->reserve(8 * min_block_bytes);
   std::vector<std::unique_ptr<Task>> tasks;

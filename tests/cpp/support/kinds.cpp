@@ -2,10 +2,14 @@
 
 #include <cstdlib>
 
+#include "core/size_class.h"
 #include "cuda/cuda_device.h"
 #include "host/checksum_store.h"
 #include "host/file_store.h"
 #include "host/host_device.h"
+#include "host/host_link.h"
+#include "host/pinned_store.h"
+#include "host/tiered_store.h"
 #include "support/blind_device.h"
 #include "support/memory_store.h"
 
@@ -14,6 +18,16 @@ namespace swapmem::test {
 namespace {
 
 constexpr std::size_t region_bytes = std::size_t{8} << 30;  // of addresses
+constexpr std::size_t slab_bytes = std::size_t{1} << 20;
+
+// Pinned memory in front of a file. Its buffers come on top of what can be reserved.
+std::unique_ptr<Store> tiered(std::size_t bytes, std::size_t pinned_bytes) {
+  const auto link = std::make_shared<HostLink>();
+  const std::size_t file_bytes = bytes + TieredStore::buffers_bytes(pinned_bytes) - pinned_bytes;
+  return std::make_unique<TieredStore>(
+      link, std::make_unique<PinnedStore>(link, pinned_bytes, slab_bytes),
+      std::make_unique<FileStore>(test_directory(), file_bytes, false));
+}
 
 }  // namespace
 
@@ -56,6 +70,21 @@ const std::vector<StoreKind>& stores() {
              std::make_unique<FileStore>(test_directory(), bytes, false));
        }},
   };
+  return all;
+}
+
+const std::vector<StoreKind>& all_stores() {
+  static const std::vector<StoreKind> all = [] {
+    std::vector<StoreKind> kinds = stores();
+    kinds.push_back({"pinned", [](std::size_t bytes) {
+                       return std::make_unique<PinnedStore>(std::make_shared<HostLink>(), bytes,
+                                                            slab_bytes);
+                     }});
+    kinds.push_back({"tiered", [](std::size_t bytes) { return tiered(bytes, bytes / 2); }});
+    kinds.push_back(
+        {"tiered_small", [](std::size_t bytes) { return tiered(bytes, 16 * page_bytes); }});
+    return kinds;
+  }();
   return all;
 }
 

@@ -30,8 +30,9 @@ struct Pair {
 
 const std::vector<DeviceKind>& devices();      // of units of 4 KiB, for the engine's suites
 const std::vector<DeviceKind>& all_devices();  // for the contract suite
-const std::vector<StoreKind>& stores();
-const std::vector<Pair>& pairs();  // every device with every store
+const std::vector<StoreKind>& stores();        // for the engine's suites
+const std::vector<StoreKind>& all_stores();    // for the contract suite
+const std::vector<Pair>& pairs();              // devices() with stores()
 
 // Where tests put their files: SWAPMEM_TEST_DIR, else the current directory.
 std::string test_directory();
