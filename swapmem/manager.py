@@ -220,6 +220,14 @@ class Manager:
         Raises:
             InvalidBlock: if the array is in no block (it is small, or was made elsewhere), or if
                 an open operation or a pin holds it.
+
+        Example:
+            >>> with Manager(device="host", device_memory="64MiB") as memory:
+            ...     a = np.ones(1 << 20)
+            ...     memory.swap_out(a).wait()
+            ...     resident_bytes = memory.stats()["resident_bytes"]
+            >>> resident_bytes
+            0
         """
         return self.engine.swap_out(adapters.address_of(array), self.current_stream())
 
@@ -239,6 +247,15 @@ class Manager:
         Raises:
             InvalidBlock: if the array is in no block.
             OutOfMemory: if what is held leaves no room for it.
+
+        Example:
+            >>> with Manager(device="host", device_memory="64MiB") as memory:
+            ...     a = np.ones(1 << 20)
+            ...     memory.swap_out(a).wait()
+            ...     memory.swap_in(a).wait()
+            ...     faults, total = len(memory.faults()), a.sum()
+            >>> faults, int(total)
+            (0, 1048576)
         """
         return self.engine.swap_in(adapters.address_of(array), self.current_stream())
 
@@ -251,6 +268,15 @@ class Manager:
         Raises:
             InvalidBlock: if the array is in no block.
             OutOfMemory: if the pins together would not fit the budget.
+
+        Example:
+            >>> with Manager(device="host", device_memory="64MiB") as memory:
+            ...     a = np.ones(1 << 20)
+            ...     memory.pin(a)
+            ...     pinned = memory.block(a).pinned
+            ...     memory.unpin(a)
+            >>> pinned
+            True
         """
         self.engine.pin(adapters.address_of(array), self.current_stream())
 
@@ -259,6 +285,15 @@ class Manager:
 
         Raises:
             InvalidBlock: if the array is in no block or has no pin.
+
+        Example:
+            >>> with Manager(device="host", device_memory="64MiB") as memory:
+            ...     a = np.ones(1 << 20)
+            ...     memory.pin(a)
+            ...     memory.unpin(a)
+            ...     pinned = memory.block(a).pinned
+            >>> pinned
+            False
         """
         self.engine.unpin(adapters.address_of(array), self.current_stream())
 
@@ -278,7 +313,15 @@ class Manager:
             yield
 
     def block(self, array: Any) -> BlockInfo | None:
-        """The block an array or view lives in, or None if it is ordinary memory."""
+        """The block an array or view lives in, or None if it is ordinary memory.
+
+        Example:
+            >>> with Manager(device="host", device_memory="64MiB") as memory:
+            ...     a, small = np.ones(1 << 20), np.ones(8)
+            ...     found = memory.block(a[5:]).bytes, memory.block(small)
+            >>> found
+            (8388608, None)
+        """
         info = self.engine.block(adapters.address_of(array))
         return None if info is None else BlockInfo(*info)
 
