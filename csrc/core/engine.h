@@ -194,8 +194,8 @@ class Engine {
   // held_bytes_ = Σ capacity of blocks with holds > 0
   // leaving_bytes_ = Σ capacity of blocks that are evicting, or cleaning with evict_next
   // live_bytes_ = Σ capacity of allocated blocks; resident_bytes_ = of those with memory
-  // under_way_ = jobs + evictions + grants being applied + changes of access: each ends with a
-  // change
+  // under_way_ = jobs + evictions + grants being applied + changes of access + trims: each ends
+  // with a change
   Budget budget_;
   mutable Frames frames_;
   Magazine magazine_;

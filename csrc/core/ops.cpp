@@ -422,19 +422,25 @@ std::size_t Engine::trim() {
   drain_magazine(lock);
   std::size_t trimmed = 0;
   while (Block* block = frames_.take_warm()) {
+    ++under_way_;  // who needs this memory has to wait for it, not to give up
     lock.unlock();
+    std::exception_ptr error;
     try {
       device_->decommit(block->span(), block->last_use);
     } catch (...) {
-      lock.lock();
-      frames_.return_warm(*block);
-      throw;
+      error = std::current_exception();
     }
     lock.lock();
-    trimmed += block->warm_bytes;
-    budget_.release(block->warm_bytes);
-    frames_.put_cold(*block);
+    if (error) {
+      frames_.return_warm(*block);
+    } else {
+      trimmed += block->warm_bytes;
+      budget_.release(block->warm_bytes);
+      frames_.put_cold(*block);
+    }
+    --under_way_;
     changed();
+    if (error) std::rethrow_exception(error);
   }
   lock.unlock();
   device_->trim();

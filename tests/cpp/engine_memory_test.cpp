@@ -312,6 +312,25 @@ TEST_EACH(memory, trim_gives_back_all_that_waits, pairs()) {
   rig.finish();
 }
 
+TEST_EACH(memory, who_needs_what_a_trim_is_giving_back_waits_for_it, pairs()) {
+  Rig rig(kind, budget_of(4));
+  const Address kept = rig.make(2 * block_bytes);
+  rig.engine().pin(kept);
+  rig.free(rig.make(2 * block_bytes));
+  rig.device().decommits.close();
+  Task trim([&] { rig.engine().trim(); });
+  rig.device().decommits.await_waiting(1);
+  rig.engine().check_invariants();
+  Address next = 0;
+  Task other([&] { next = rig.engine().allocate(2 * block_bytes); });
+  rig.open_gates();
+  trim.join();
+  other.join();
+  rig.engine().free(next);
+  rig.engine().unpin(kept);
+  rig.finish();
+}
+
 TEST_EACH(memory, drain_returns_when_nothing_is_under_way, pairs()) {
   Rig rig(kind);
   rig.engine().drain();
