@@ -44,6 +44,9 @@ class Block:
         eligible: whether it may be swapped out for others.
         reason: why it may not; empty if it may.
         name: what to call it: the op that made it and which of its arrays it is.
+        carried_from: for a block that was there when the iteration began and was made in the one
+            before: the index of the block of this trace that was made in the same way. In a steady
+            state that one stands here in the next iteration. None for what lives for good.
     """
 
     bytes: int
@@ -52,6 +55,7 @@ class Block:
     eligible: bool = True
     reason: str = ""
     name: str = ""
+    carried_from: int | None = None
 
 
 @dataclass(frozen=True)
