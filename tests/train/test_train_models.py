@@ -5,9 +5,9 @@ import chainer.functions as F
 import numpy as np
 import pytest
 
-from train.models import ARCHITECTURES, GoogLeNet, ResNet50
+from train.models import ARCHITECTURES, GoogLeNet, JacintoNet11, ResNet50
 
-BOTH = pytest.mark.parametrize("architecture", [GoogLeNet, ResNet50])
+ALL = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=list(ARCHITECTURES))
 
 
 def images(count, insize):
@@ -32,25 +32,33 @@ def test_resnet50_has_the_papers_parameters():
     assert sum(norm.avg_mean.size + norm.avg_var.size for norm in norms) == 53_120
 
 
-@BOTH
-@pytest.mark.parametrize("insize", [64, 97, 130])
-def test_every_insize_gives_a_score_per_class(architecture, insize):
+def test_jacintonet11_has_the_published_weights():
+    model = JacintoNet11()
+    convolutions = [link for link in model.links() if isinstance(link, chainer.links.Convolution2D)]
+    assert sum(link.W.size for link in convolutions) == 2_354_784
+    assert model.fc1000.W.size == 512_000
+
+
+@ALL
+@pytest.mark.parametrize("more", [1, 34, 67])
+def test_every_insize_gives_a_score_per_class(architecture, more):
+    insize = architecture.smallest_insize + more
     model = architecture(insize, classes=7)
     assert model.insize == insize
     with chainer.using_config("train", False), chainer.no_backprop_mode():
         assert model.predict(images(2, insize)).shape == (2, 7)
 
 
-@BOTH
+@ALL
 def test_the_weights_are_the_same_for_every_insize(architecture):
     shapes = [
         {name: param.shape for name, param in architecture(insize, 5).namedparams()}
-        for insize in (64, 1000)
+        for insize in (architecture.smallest_insize, 1000)
     ]
     assert shapes[0] == shapes[1]
 
 
-@BOTH
+@ALL
 def test_the_smallest_insize_works_and_one_pixel_less_is_refused_with_the_sizes(architecture):
     least = architecture.smallest_insize
     loss = architecture(least, 4)(images(2, least), labels(2, 4))
@@ -61,23 +69,24 @@ def test_the_smallest_insize_works_and_one_pixel_less_is_refused_with_the_sizes(
         architecture(least - 1, 4)
 
 
-@BOTH
+@ALL
 def test_the_smallest_insize_is_what_the_geometry_allows(architecture, monkeypatch):
     least = architecture.smallest_insize
-    monkeypatch.setattr(architecture, "smallest_insize", 1)
+    monkeypatch.setattr(architecture, "smallest_insize", 0)
     with pytest.raises((ZeroDivisionError, AssertionError)):
         architecture(least - 1, 4)(images(2, least - 1), labels(2, 4))
 
 
-@BOTH
+@ALL
 def test_the_loss_has_a_gradient_for_every_weight_and_is_reported(architecture):
     np.random.seed(0)
-    model = architecture(64, classes=4)
+    insize = max(64, architecture.smallest_insize)
+    model = architecture(insize, classes=4)
     reporter = chainer.Reporter()
     reporter.add_observer("main", model)
     observation = {}
     with reporter.scope(observation):
-        loss = model(images(3, 64), labels(3, 4))
+        loss = model(images(3, insize), labels(3, 4))
     loss.backward()
     assert all(np.any(param.grad) for param in model.params())
     assert observation.keys() == {"main/loss", "main/accuracy"}
@@ -89,7 +98,7 @@ def test_googlenets_loss_weighs_its_three_classifiers():
     model = GoogLeNet(64, classes=4)
     x, t = images(3, 64), labels(3, 4)
     with chainer.using_config("train", False):
-        l3, l1, l2 = (float(F.softmax_cross_entropy(y, t).array) for y in model._classify(x))
+        l3, l1, l2 = (float(F.softmax_cross_entropy(y, t).array) for y in model.classify(x))
         assert float(model(x, t).array) == pytest.approx(0.3 * (l1 + l2) + l3, rel=1e-6)
 
 
@@ -103,11 +112,12 @@ def test_googlenets_auxiliary_pooling_is_the_papers_at_224():
         np.testing.assert_array_equal(auxiliary(x).array, expected.array)
 
 
-@BOTH
+@ALL
 def test_the_scores_depend_on_the_whole_image(architecture):
     np.random.seed(0)
-    model = architecture(96, classes=4)
-    x = images(1, 96)
+    insize = max(96, architecture.smallest_insize)
+    model = architecture(insize, classes=4)
+    x = images(1, insize)
     with chainer.using_config("train", False), chainer.no_backprop_mode():
         whole = model.predict(x).array
         for corner in (np.s_[..., :8, :8], np.s_[..., -8:, -8:]):
@@ -116,5 +126,5 @@ def test_the_scores_depend_on_the_whole_image(architecture):
             assert np.any(model.predict(changed).array != whole)
 
 
-def test_the_names_of_the_architectures():
-    assert ARCHITECTURES == {"googlenet": GoogLeNet, "resnet50": ResNet50}
+def test_each_architecture_is_known_by_the_name_of_its_class():
+    assert [cls.__name__.lower() for cls in ARCHITECTURES.values()] == list(ARCHITECTURES)

@@ -5,6 +5,11 @@ and has ``predict(images)`` and the attribute ``insize``.
 """
 
 from train.models.googlenet import GoogLeNet
+from train.models.jacintonet11 import JacintoNet11
 from train.models.resnet50 import ResNet50
 
-ARCHITECTURES = {"googlenet": GoogLeNet, "resnet50": ResNet50}
+ARCHITECTURES = {
+    "googlenet": GoogLeNet,
+    "resnet50": ResNet50,
+    "jacintonet11": JacintoNet11,
+}

@@ -6,14 +6,14 @@ import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from train.models.layers import averaged, averaged_to
+from train.models.network import AuxiliaryNetwork
+
 #: Each auxiliary classifier averages its map down to this height and width.
 _AUXILIARY_MAP = 4
 
-#: How the two auxiliary classifiers' losses count beside the main one.
-_AUXILIARY_WEIGHT = 0.3
 
-
-class GoogLeNet(chainer.Chain):
+class GoogLeNet(AuxiliaryNetwork):
     """Nine inception modules, a classifier at the end and two on the way.
 
     6,998,552 parameters at 1000 classes without the auxiliary classifiers, 13,378,280 with them.
@@ -36,18 +36,12 @@ class GoogLeNet(chainer.Chain):
         >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
-    #: Below this the maps of the auxiliary classifiers are smaller than 4 x 4.
+    title = "GoogLeNet"
     smallest_insize = 63
+    needs = f"its auxiliary classifiers need maps of at least {_AUXILIARY_MAP} x {_AUXILIARY_MAP}"
 
     def __init__(self, insize: int = 224, classes: int = 1000):
-        if insize < self.smallest_insize:
-            raise ValueError(
-                f"GoogLeNet takes images of {self.smallest_insize} x {self.smallest_insize} "
-                f"pixels and every larger size, not {insize}: its auxiliary classifiers need "
-                f"maps of at least {_AUXILIARY_MAP} x {_AUXILIARY_MAP}"
-            )
-        super().__init__()
-        self.insize = insize
+        super().__init__(insize, classes)
         with self.init_scope():
             self.conv1 = _convolution(3, 64, 7, stride=2, pad=3)
             self.conv2_reduce = _convolution(64, 64, 1)
@@ -65,34 +59,15 @@ class GoogLeNet(chainer.Chain):
             self.auxiliary1 = _Auxiliary(512, classes)
             self.auxiliary2 = _Auxiliary(528, classes)
 
-    def forward(self, x: Variable, t: Variable) -> Variable:
-        """Returns the loss, and reports it as ``loss`` and the share of hits as ``accuracy``.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-            t: int32, (n,), the classes.
-
-        Returns:
-            float32, (): the main classifier's loss plus 0.3 times the auxiliary ones'.
-        """
-        y, y1, y2 = self._classify(x)
-        auxiliary = F.softmax_cross_entropy(y1, t) + F.softmax_cross_entropy(y2, t)
-        loss = _AUXILIARY_WEIGHT * auxiliary + F.softmax_cross_entropy(y, t)
-        chainer.report({"loss": loss, "accuracy": F.accuracy(y, t)}, self)
-        return loss
-
-    def predict(self, x: Variable) -> Variable:
-        """Returns the main classifier's scores, before softmax.
+    def classify(self, x: Variable) -> tuple[Variable, Variable, Variable]:
+        """Returns the scores of the main classifier, and of the two on the way.
 
         Args:
             x: float32, (n, 3, insize, insize).
 
         Returns:
-            float32, (n, classes).
+            Three of float32, (n, classes), before softmax.
         """
-        return self._classify(x)[0]
-
-    def _classify(self, x: Variable) -> tuple[Variable, Variable, Variable]:
         h = _halved(F.relu(self.conv1(x)))
         h = F.local_response_normalization(h, n=5)
         h = F.relu(self.conv2(F.relu(self.conv2_reduce(h))))
@@ -104,9 +79,7 @@ class GoogLeNet(chainer.Chain):
         y2 = self.auxiliary2(h)
         h = _halved(self.inc4e(h))
         h = self.inc5b(self.inc5a(h))
-        # Chainer pads by the stride: left to be the whole map's, it takes four times the memory.
-        h = F.average_pooling_2d(h, h.shape[2:], stride=1)
-        return self.classifier(F.dropout(h, 0.4)), y1, y2
+        return self.classifier(F.dropout(averaged(h), 0.4)), y1, y2
 
 
 class _Auxiliary(chainer.Chain):
@@ -120,10 +93,7 @@ class _Auxiliary(chainer.Chain):
             self.classifier = L.Linear(1024, classes)
 
     def forward(self, x: Variable) -> Variable:
-        side = x.shape[2]
-        stride = side // _AUXILIARY_MAP
-        # Four windows whose last one ends with the map.
-        h = F.average_pooling_2d(x, side - (_AUXILIARY_MAP - 1) * stride, stride)
+        h = averaged_to(x, _AUXILIARY_MAP)
         h = F.relu(self.hidden(F.relu(self.reduce(h))))
         return self.classifier(F.dropout(h, 0.7))
 

@@ -4,10 +4,12 @@ import chainer
 import chainer.functions as F
 import chainer.links as L
 from chainer import Variable
-from chainer.initializers import HeNormal
+
+from train.models.layers import NormalizedConvolution, averaged
+from train.models.network import Network
 
 
-class ResNet50(chainer.Chain):
+class ResNet50(Network):
     """A convolution, sixteen bottleneck blocks in four stages, and a classifier.
 
     25,557,032 parameters at 1000 classes: the convolutions have no bias, because the batch
@@ -30,39 +32,19 @@ class ResNet50(chainer.Chain):
         >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
-    #: Below this nothing is left of the image after the first pooling.
+    title = "ResNet-50"
     smallest_insize = 3
+    needs = "below this nothing is left of the image after the first pooling"
 
     def __init__(self, insize: int = 224, classes: int = 1000):
-        if insize < self.smallest_insize:
-            raise ValueError(
-                f"ResNet-50 takes images of {self.smallest_insize} x {self.smallest_insize} "
-                f"pixels and every larger size, not {insize}"
-            )
-        super().__init__()
-        self.insize = insize
+        super().__init__(insize, classes)
         with self.init_scope():
-            self.conv1 = _NormalizedConvolution(3, 64, 7, stride=2, pad=3)
+            self.conv1 = NormalizedConvolution(3, 64, 7, stride=2, pad=3)
             self.stage2 = _stage(3, 64, 64, 256, stride=1)
             self.stage3 = _stage(4, 256, 128, 512, stride=2)
             self.stage4 = _stage(6, 512, 256, 1024, stride=2)
             self.stage5 = _stage(3, 1024, 512, 2048, stride=2)
             self.classifier = L.Linear(2048, classes)
-
-    def forward(self, x: Variable, t: Variable) -> Variable:
-        """Returns the loss, and reports it as ``loss`` and the share of hits as ``accuracy``.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-            t: int32, (n,), the classes.
-
-        Returns:
-            float32, ().
-        """
-        y = self.predict(x)
-        loss = F.softmax_cross_entropy(y, t)
-        chainer.report({"loss": loss, "accuracy": F.accuracy(y, t)}, self)
-        return loss
 
     def predict(self, x: Variable) -> Variable:
         """Returns the scores of the classes, before softmax.
@@ -75,23 +57,7 @@ class ResNet50(chainer.Chain):
         """
         h = F.max_pooling_2d(F.relu(self.conv1(x)), 3, stride=2)
         h = self.stage5(self.stage4(self.stage3(self.stage2(h))))
-        # Chainer pads by the stride: left to be the whole map's, it takes four times the memory.
-        return self.classifier(F.average_pooling_2d(h, h.shape[2:], stride=1))
-
-
-class _NormalizedConvolution(chainer.Chain):
-    """A convolution without bias and the batch normalization after it."""
-
-    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, pad: int = 0):
-        super().__init__()
-        with self.init_scope():
-            self.conv = L.Convolution2D(
-                channels, out, kernel, stride, pad, nobias=True, initialW=HeNormal()
-            )
-            self.norm = L.BatchNormalization(out)
-
-    def forward(self, x: Variable) -> Variable:
-        return self.norm(self.conv(x))
+        return self.classifier(averaged(h))
 
 
 class _Bottleneck(chainer.Chain):
@@ -100,9 +66,9 @@ class _Bottleneck(chainer.Chain):
     def __init__(self, channels: int, width: int, out: int, stride: int):
         super().__init__()
         with self.init_scope():
-            self.down = _NormalizedConvolution(channels, width, 1, stride)
-            self.middle = _NormalizedConvolution(width, width, 3, pad=1)
-            self.up = _NormalizedConvolution(width, out, 1)
+            self.down = NormalizedConvolution(channels, width, 1, stride)
+            self.middle = NormalizedConvolution(width, width, 3, pad=1)
+            self.up = NormalizedConvolution(width, out, 1)
 
     def forward(self, x: Variable) -> Variable:
         return F.relu(self._residual(x) + x)
@@ -117,7 +83,7 @@ class _ProjectedBottleneck(_Bottleneck):
     def __init__(self, channels: int, width: int, out: int, stride: int):
         super().__init__(channels, width, out, stride)
         with self.init_scope():
-            self.projection = _NormalizedConvolution(channels, out, 1, stride)
+            self.projection = NormalizedConvolution(channels, out, 1, stride)
 
     def forward(self, x: Variable) -> Variable:
         return F.relu(self._residual(x) + self.projection(x))

@@ -1,0 +1,78 @@
+"""JacintoNet11 (v2), the low-complexity network of Texas Instruments' caffe-jacinto."""
+
+import chainer
+import chainer.functions as F
+import chainer.links as L
+from chainer import Variable
+
+from train.models.layers import NormalizedConvolution, averaged
+from train.models.network import Network
+
+
+class JacintoNet11(Network):
+    """Ten convolutions in five stages, each halving the map, and a classifier.
+
+    In every stage the first convolution widens and the second works in four groups. Each is
+    followed by batch normalization and ReLU; there are no shortcuts. 2,354,784 weights of
+    convolutions and 512,000 of the classifier at 1000 classes, for every insize, since the final
+    average covers the whole map. The published network subtracts 128 in a layer of its own; here
+    that is the data's mean image.
+
+    Args:
+        insize: Height and width of the images in pixels.
+        classes: Number of classes.
+
+    Attributes:
+        insize: As given.
+
+    Example:
+        >>> model = JacintoNet11(insize=448, classes=10)
+        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
+    """
+
+    title = "JacintoNet11"
+    smallest_insize = 1
+    needs = "there must be an image"
+
+    def __init__(self, insize: int = 224, classes: int = 1000):
+        super().__init__(insize, classes)
+        with self.init_scope():
+            self.conv1a = _layer(3, 32, 5, stride=2, pad=2)
+            self.conv1b = _layer(32, 32, 3, pad=1, groups=4)
+            self.res2a_branch2a = _layer(32, 64, 3, pad=1)
+            self.res2a_branch2b = _layer(64, 64, 3, pad=1, groups=4)
+            self.res3a_branch2a = _layer(64, 128, 3, pad=1)
+            self.res3a_branch2b = _layer(128, 128, 3, pad=1, groups=4)
+            self.res4a_branch2a = _layer(128, 256, 3, pad=1)
+            self.res4a_branch2b = _layer(256, 256, 3, pad=1, groups=4)
+            self.res5a_branch2a = _layer(256, 512, 3, pad=1)
+            self.res5a_branch2b = _layer(512, 512, 3, pad=1, groups=4)
+            self.fc1000 = L.Linear(512, classes)
+
+    def predict(self, x: Variable) -> Variable:
+        """Returns the scores of the classes, before softmax.
+
+        Args:
+            x: float32, (n, 3, insize, insize).
+
+        Returns:
+            float32, (n, classes).
+        """
+        h = self.conv1b(self.conv1a(x))
+        h = self.res2a_branch2b(self.res2a_branch2a(F.max_pooling_2d(h, 2)))
+        h = self.res3a_branch2b(self.res3a_branch2a(F.max_pooling_2d(h, 2)))
+        h = self.res4a_branch2b(self.res4a_branch2a(F.max_pooling_2d(h, 2)))
+        h = self.res5a_branch2b(self.res5a_branch2a(F.max_pooling_2d(h, 2)))
+        return self.fc1000(averaged(h))
+
+
+class _Layer(NormalizedConvolution):
+    """A convolution with bias, batch normalization, ReLU."""
+
+    def forward(self, x: Variable) -> Variable:
+        return F.relu(super().forward(x))
+
+
+def _layer(channels: int, out: int, kernel: int, **geometry: int) -> chainer.Chain:
+    norm = {"decay": 0.99, "eps": 1e-4}
+    return _Layer(channels, out, kernel, bias=True, norm=norm, **geometry)
