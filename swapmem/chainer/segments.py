@@ -1,0 +1,104 @@
+"""Names for the parts of a model, and which of them are recomputed in backward.
+
+A model calls its parts through ``segment``. By itself that changes nothing: the part is called, and
+whoever records what runs can ask for its name. A part whose name is chosen keeps no intermediate
+results: they are computed again when a backward pass needs them, and the gradients are the same to
+the last bit.
+
+Choices and names are the calling thread's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+
+class _State(threading.local):
+    """What a thread has chosen and where it is."""
+
+    chosen: frozenset[str] = frozenset()
+    current: str | None = None
+
+
+_state = _State()
+
+
+def segment(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a part of a model under a name.
+
+    Args:
+        name: What the part is called; each part of a model has a name of its own.
+        function: The part: a link, or anything that is called with `arguments`.
+        arguments: What the part works on, mostly variables.
+
+    Returns:
+        What `function` returns.
+
+    Example:
+        >>> h = segment("stage2.0", self.block, h)
+    """
+    with _named(name):
+        return function(*arguments)
+
+
+def current() -> str | None:
+    """The name of the part that the calling thread is in; the outermost one's, where they nest.
+
+    Returns:
+        None outside every part.
+    """
+    return _state.current
+
+
+def chosen() -> frozenset[str]:
+    """Names of the parts that are recomputed, in the calling thread."""
+    return _state.chosen
+
+
+def choose(names: Collection[str]) -> None:
+    """Have parts recomputed from now on, in the calling thread.
+
+    What was called before keeps what it has.
+
+    Args:
+        names: Of the parts; all others are stored. Names that no part has are ignored.
+
+    Example:
+        >>> choose({"stage2.0", "stage2.1"})
+    """
+    _state.chosen = frozenset(names)
+
+
+@contextlib.contextmanager
+def recomputing(names: Collection[str]) -> Iterator[None]:
+    """Have parts recomputed that are called within the context.
+
+    Only the forward pass has to be within it.
+
+    Args:
+        names: As for ``choose``.
+
+    Example:
+        >>> with recomputing({"stage2.0"}):
+        ...     loss = model(x, t)
+        >>> loss.backward()
+    """
+    before = _state.chosen
+    choose(names)
+    try:
+        yield
+    finally:
+        _state.chosen = before
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    before = _state.current
+    _state.current = name if before is None else before
+    try:
+        yield
+    finally:
+        _state.current = before
