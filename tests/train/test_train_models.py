@@ -40,7 +40,7 @@ def test_jacintonet11_has_the_published_weights():
 
 
 @ALL
-@pytest.mark.parametrize("more", [1, 34, 67])
+@pytest.mark.parametrize("more", [1, 34])
 def test_every_insize_gives_a_score_per_class(architecture, more):
     insize = architecture.smallest_insize + more
     model = architecture(insize, classes=7)

@@ -8,6 +8,9 @@ from chainer import Variable
 from train.models.layers import NormalizedConvolution, averaged
 from train.models.network import Network
 
+#: The three convolutions of a block.
+Convolutions = tuple[chainer.Link, chainer.Link, chainer.Link]
+
 
 class ResNet50(Network):
     """A convolution, sixteen bottleneck blocks in four stages, and a classifier.
@@ -40,10 +43,10 @@ class ResNet50(Network):
         super().__init__(insize, classes)
         with self.init_scope():
             self.conv1 = NormalizedConvolution(3, 64, 7, stride=2, pad=3)
-            self.stage2 = _stage(3, 64, 64, 256, stride=1)
-            self.stage3 = _stage(4, 256, 128, 512, stride=2)
-            self.stage4 = _stage(6, 512, 256, 1024, stride=2)
-            self.stage5 = _stage(3, 1024, 512, 2048, stride=2)
+            self.stage2 = self._stage(3, 64, 256, stride=1)
+            self.stage3 = self._stage(4, 256, 512, stride=2)
+            self.stage4 = self._stage(6, 512, 1024, stride=2)
+            self.stage5 = self._stage(3, 1024, 2048, stride=2)
             self.classifier = L.Linear(2048, classes)
 
     def predict(self, x: Variable) -> Variable:
@@ -59,16 +62,37 @@ class ResNet50(Network):
         h = self.stage5(self.stage4(self.stage3(self.stage2(h))))
         return self.classifier(averaged(h))
 
+    @classmethod
+    def _stage(cls, blocks: int, channels: int, out: int, stride: int) -> chainer.Sequential:
+        first = _ProjectedBottleneck(
+            *cls._convolutions(channels, out, stride),
+            NormalizedConvolution(channels, out, 1, stride),
+        )
+        return chainer.Sequential(
+            first,
+            *(_Bottleneck(*cls._convolutions(out, out, stride=1)) for _ in range(blocks - 1)),
+        )
+
+    @staticmethod
+    def _convolutions(channels: int, out: int, stride: int) -> Convolutions:
+        """Returns the convolutions of a block: 1 x 1 down to a quarter, 3 x 3, 1 x 1 up."""
+        width = out // 4
+        return (
+            NormalizedConvolution(channels, width, 1, stride),
+            NormalizedConvolution(width, width, 3, pad=1),
+            NormalizedConvolution(width, out, 1),
+        )
+
 
 class _Bottleneck(chainer.Chain):
-    """1 x 1 down to `width`, 3 x 3, 1 x 1 up to `out`, added to the input."""
+    """Three convolutions, added to the input."""
 
-    def __init__(self, channels: int, width: int, out: int, stride: int):
+    def __init__(self, down: chainer.Link, middle: chainer.Link, up: chainer.Link):
         super().__init__()
         with self.init_scope():
-            self.down = NormalizedConvolution(channels, width, 1, stride)
-            self.middle = NormalizedConvolution(width, width, 3, pad=1)
-            self.up = NormalizedConvolution(width, out, 1)
+            self.down = down
+            self.middle = middle
+            self.up = up
 
     def forward(self, x: Variable) -> Variable:
         return F.relu(self._residual(x) + x)
@@ -80,17 +104,16 @@ class _Bottleneck(chainer.Chain):
 class _ProjectedBottleneck(_Bottleneck):
     """The first of a stage: the input is projected to the new width and map size."""
 
-    def __init__(self, channels: int, width: int, out: int, stride: int):
-        super().__init__(channels, width, out, stride)
+    def __init__(
+        self,
+        down: chainer.Link,
+        middle: chainer.Link,
+        up: chainer.Link,
+        projection: chainer.Link,
+    ):
+        super().__init__(down, middle, up)
         with self.init_scope():
-            self.projection = NormalizedConvolution(channels, out, 1, stride)
+            self.projection = projection
 
     def forward(self, x: Variable) -> Variable:
         return F.relu(self._residual(x) + self.projection(x))
-
-
-def _stage(blocks: int, channels: int, width: int, out: int, stride: int) -> chainer.Sequential:
-    first = _ProjectedBottleneck(channels, width, out, stride)
-    return chainer.Sequential(
-        first, *(_Bottleneck(out, width, out, stride=1) for _ in range(blocks - 1))
-    )

@@ -1,0 +1,75 @@
+"""AlexNet, after Krizhevsky et al., "ImageNet Classification with Deep ... Networks", 2012."""
+
+import chainer.functions as F
+import chainer.links as L
+from chainer import Variable
+from chainer.initializers import HeNormal
+
+from train.models.layers import averaged_to
+from train.models.network import Network
+
+#: The map before the linear layers is averaged to this height and width.
+_LAST_MAP = 6
+
+
+class Alex(Network):
+    """Five convolutions, three of them in two groups as published, and three linear layers.
+
+    60,965,224 parameters at 1000 classes. The last map is averaged down to 6 x 6, so they are the
+    same for every insize; at 227 it is 6 x 6 already.
+
+    Args:
+        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
+        classes: Number of classes.
+
+    Attributes:
+        insize: As given.
+
+    Raises:
+        ValueError: `insize` is too small; names the sizes that are not.
+
+    Example:
+        >>> model = Alex(insize=448, classes=10)
+        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
+    """
+
+    title = "AlexNet"
+    published_insize = 227
+    smallest_insize = 199
+    needs = f"its linear layers need a map of at least {_LAST_MAP} x {_LAST_MAP}"
+
+    def __init__(self, insize: int = 227, classes: int = 1000):
+        super().__init__(insize, classes)
+        with self.init_scope():
+            self.conv1 = _convolution(3, 96, 11, stride=4)
+            self.conv2 = _convolution(96, 256, 5, pad=2, groups=2)
+            self.conv3 = _convolution(256, 384, 3, pad=1)
+            self.conv4 = _convolution(384, 384, 3, pad=1, groups=2)
+            self.conv5 = _convolution(384, 256, 3, pad=1, groups=2)
+            self.fc6 = L.Linear(256 * _LAST_MAP**2, 4096, initialW=HeNormal())
+            self.fc7 = L.Linear(4096, 4096, initialW=HeNormal())
+            self.fc8 = L.Linear(4096, classes)
+
+    def predict(self, x: Variable) -> Variable:
+        """Returns the scores of the classes, before softmax.
+
+        Args:
+            x: float32, (n, 3, insize, insize).
+
+        Returns:
+            float32, (n, classes).
+        """
+        h = _halved(F.local_response_normalization(F.relu(self.conv1(x)), n=5))
+        h = _halved(F.local_response_normalization(F.relu(self.conv2(h)), n=5))
+        h = F.relu(self.conv4(F.relu(self.conv3(h))))
+        h = _halved(F.relu(self.conv5(h)))
+        h = F.dropout(F.relu(self.fc6(averaged_to(h, _LAST_MAP))))
+        return self.fc8(F.dropout(F.relu(self.fc7(h))))
+
+
+def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
+    return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
+
+
+def _halved(x: Variable) -> Variable:
+    return F.max_pooling_2d(x, 3, stride=2)

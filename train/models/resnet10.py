@@ -1,0 +1,94 @@
+"""ResNet-10, after Simon et al., "ImageNet pre-trained models with batch normalization", 2016."""
+
+import chainer
+import chainer.functions as F
+import chainer.links as L
+from chainer import Variable
+from chainer.initializers import HeNormal
+
+from train.models.layers import NormalizedConvolution, averaged
+from train.models.network import Network
+
+
+class ResNet10(Network):
+    """A convolution, four residual blocks normalized before they convolve, and a classifier.
+
+    5,417,070 parameters at 1000 classes, for every insize, since the final average covers the
+    whole map. As published, the images are normalized as well.
+
+    Args:
+        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
+        classes: Number of classes.
+
+    Attributes:
+        insize: As given.
+
+    Raises:
+        ValueError: `insize` is too small; names the sizes that are not.
+
+    Example:
+        >>> model = ResNet10(insize=448, classes=10)
+        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
+    """
+
+    title = "ResNet-10"
+    smallest_insize = 3
+    needs = "below this nothing is left of the image after the first pooling"
+
+    def __init__(self, insize: int = 224, classes: int = 1000):
+        super().__init__(insize, classes)
+        with self.init_scope():
+            self.data_norm = L.BatchNormalization(3)
+            self.conv1 = NormalizedConvolution(3, 64, 7, stride=2, pad=3, bias=True)
+            self.block2 = _FirstBlock(64)
+            self.block3 = _HalvingBlock(64, 128)
+            self.block4 = _HalvingBlock(128, 256)
+            self.block5 = _HalvingBlock(256, 512)
+            self.last_norm = L.BatchNormalization(512)
+            self.classifier = L.Linear(512, classes)
+
+    def predict(self, x: Variable) -> Variable:
+        """Returns the scores of the classes, before softmax.
+
+        Args:
+            x: float32, (n, 3, insize, insize).
+
+        Returns:
+            float32, (n, classes).
+        """
+        h = F.max_pooling_2d(F.relu(self.conv1(self.data_norm(x))), 3, stride=2)
+        h = self.block5(self.block4(self.block3(self.block2(h))))
+        return self.classifier(averaged(F.relu(self.last_norm(h))))
+
+
+class _FirstBlock(chainer.Chain):
+    """Two 3 x 3 convolutions, added to the input, which is normalized already."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        with self.init_scope():
+            self.conv1 = NormalizedConvolution(width, width, 3, pad=1)
+            self.conv2 = _convolution(width, width, 3, pad=1)
+
+    def forward(self, x: Variable) -> Variable:
+        return self.conv2(F.relu(self.conv1(x))) + x
+
+
+class _HalvingBlock(chainer.Chain):
+    """Normalizes, halves the map and widens by two 3 x 3 convolutions and by one of 1 x 1."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        with self.init_scope():
+            self.norm = L.BatchNormalization(channels)
+            self.conv1 = NormalizedConvolution(channels, out, 3, stride=2, pad=1)
+            self.conv2 = _convolution(out, out, 3, pad=1)
+            self.projection = _convolution(channels, out, 1, stride=2)
+
+    def forward(self, x: Variable) -> Variable:
+        h = F.relu(self.norm(x))
+        return self.conv2(F.relu(self.conv1(h))) + self.projection(h)
+
+
+def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
+    return L.Convolution2D(channels, out, kernel, nobias=True, initialW=HeNormal(), **geometry)
