@@ -1,0 +1,266 @@
+"""What no plan can beat: the least bytes that must move, and the time they and the ops take."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swapmem.planner import memory
+from swapmem.planner.intervals import NEVER, Integers, Intervals, find
+from swapmem.planner.trace import Machine, Rates, Trace
+
+Reals = NDArray[np.float64]
+
+# More slots make the bound better by next to nothing: the fullest ones say most.
+_SLOTS = 48
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What every plan for a trace at a budget needs.
+
+    Attributes:
+        seconds: no iteration can be shorter: the largest of the three that follow.
+        compute_seconds: all ops and gaps.
+        link_seconds: the least bytes at the link's rates, both directions at once where that is
+            faster; with what ops lose while copies run.
+        phases_seconds: before the fullest moments what is too much has to leave, and after them
+            what is needed again has to return; neither can be done in the other's time.
+        out_bytes: the least bytes copied out in an iteration.
+        in_bytes: the least bytes copied in.
+        excess_bytes: by how much the live bytes exceed the budget at the fullest moment.
+    """
+
+    seconds: float
+    compute_seconds: float
+    link_seconds: float
+    phases_seconds: float
+    out_bytes: int
+    in_bytes: int
+    excess_bytes: int
+
+
+def lower_bound(trace: Trace, machine: Machine | None = None) -> Bound:
+    """Computes what no plan can beat.
+
+    In each slot the live bytes above the budget must be out. A block can be out only in its idle
+    intervals; a fraction of a block counts here, so that the least bytes can be computed exactly,
+    by letting go what is needed again last.
+
+    Args:
+        trace: one iteration.
+        machine: another machine than the one it was recorded on.
+
+    Returns:
+        The bound, in seconds and in bytes.
+
+    Example:
+        >>> bound = lower_bound(trace)
+        >>> assert simulate(trace, make_plan(trace).swaps).seconds >= bound.seconds
+    """
+    machine = machine or trace.machine
+    live = np.array(memory.profile(trace), np.int64)
+    excess = np.maximum(live - machine.budget_bytes, 0)
+    idle = find(trace)
+    times = slot_times(trace)
+    compute = float(times[-1]) + trace.tail_seconds
+    out_bytes = _least_out(idle, excess)
+    in_bytes = _least_in(idle, excess)
+    link = _link_seconds(trace, machine.link, compute, out_bytes, in_bytes)
+    if machine.behind is not None and machine.store_bytes is not None:
+        further = _beyond_store(idle, excess, machine.store_bytes)
+        behind = _both_ways(machine.behind, further, further)
+        link = max(link, behind)
+    phases = _phases(idle, excess, times, compute, machine.link)
+    return Bound(
+        seconds=max(compute, link, phases),
+        compute_seconds=compute,
+        link_seconds=link,
+        phases_seconds=phases,
+        out_bytes=out_bytes,
+        in_bytes=in_bytes,
+        excess_bytes=int(excess.max()),
+    )
+
+
+def slot_times(trace: Trace) -> Reals:
+    """The time at which each slot begins if nothing stalls, in seconds; the last op's end last."""
+    steps = [part for op in trace.ops for part in (op.gap_seconds, op.seconds)]
+    return np.concatenate(([0.0], np.cumsum(steps))) if steps else np.zeros(1)
+
+
+def _least_in(idle: Intervals, excess: Integers) -> int:
+    """A block that goes over the iteration's end is paid for in one of its two parts only.
+
+    Either choice bounds from below: a part that is free cannot make the other dearer.
+    """
+    returns = idle.before != NEVER
+    return max(
+        _least_bytes(idle, excess, head=returns, tail=returns & (idle.wrapped < 0)),
+        _least_bytes(idle, excess, head=returns & (idle.wrapped < 0), tail=returns),
+    )
+
+
+def _least_out(idle: Intervals, excess: Integers) -> int:
+    """A copy in the store serves the whole group: only the longest interval is paid for."""
+    length = idle.high - idle.low + 1 + (idle.wrapped + 1)
+    order = np.lexsort((length, idle.group))
+    pays = np.zeros(len(idle), np.bool_)
+    if len(idle):
+        groups = idle.group[order]
+        pays[order[np.append(groups[1:] != groups[:-1], True)]] = True
+    pays &= ~idle.clean
+    return max(
+        _least_bytes(idle, excess, head=pays, tail=pays & (idle.wrapped < 0)),
+        _least_bytes(idle, excess, head=pays & (idle.wrapped < 0), tail=pays),
+    )
+
+
+def _least_bytes(
+    idle: Intervals, excess: Integers, head: NDArray[np.bool_], tail: NDArray[np.bool_]
+) -> int:
+    """The least bytes, fractions of blocks allowed, that keep ``excess`` out in every slot.
+
+    Letting go what is needed again last is optimal where every byte that costs costs the same.
+
+    Args:
+        idle: the intervals.
+        excess: what must be out in each slot.
+        head: whether an interval costs its bytes; of one that goes over the iteration's end, its
+            part in the next iteration.
+        tail: whether the part before the iteration's end costs them, of those that go over it.
+
+    Returns:
+        Bytes.
+    """
+    over = idle.wrapped >= 0
+    lows = np.concatenate((np.where(over, 0, idle.low), idle.low[over]))
+    highs = np.concatenate((np.where(over, idle.wrapped, idle.high), idle.high[over]))
+    sizes = np.concatenate((idle.bytes, idle.bytes[over]))
+    costs = np.concatenate((head, tail[over]))
+    free = np.zeros(len(excess) + 1, np.int64)
+    np.add.at(free, lows[~costs], sizes[~costs])
+    np.subtract.at(free, highs[~costs] + 1, sizes[~costs])
+    need = excess - free.cumsum()[:-1]
+
+    order = np.flatnonzero(costs)[np.argsort(lows[costs], kind="stable")]
+    starts, stops, amounts = lows[order].tolist(), highs[order].tolist(), sizes[order].tolist()
+    ends = [0] * (len(need) + 1)
+    idle_now: list[tuple[int, int]] = []
+    out = total = place = 0
+    for slot, needed in enumerate(need.tolist()):
+        out -= ends[slot]
+        while place < len(starts) and starts[place] <= slot:
+            heapq.heappush(idle_now, (-stops[place], amounts[place]))
+            place += 1
+        while out < needed and idle_now and -idle_now[0][0] >= slot:
+            stop, amount = heapq.heappop(idle_now)
+            taken = min(amount, needed - out)
+            if taken < amount:
+                heapq.heappush(idle_now, (stop, amount - taken))
+            ends[1 - stop] += taken
+            out += taken
+            total += taken
+    return total
+
+
+def _link_seconds(
+    trace: Trace, link: Rates, compute_seconds: float, out_bytes: int, in_bytes: int
+) -> float:
+    """The bytes' time on the link; ops that run meanwhile take ``slowdown`` times longer."""
+    copies = _both_ways(link, out_bytes, in_bytes)
+    gaps = compute_seconds - sum(op.seconds for op in trace.ops)
+    lost = max(0.0, copies - gaps) * (1 - 1 / max(link.slowdown, 1.0))
+    return max(copies, compute_seconds + lost)
+
+
+def _both_ways(link: Rates, out_bytes: int, in_bytes: int) -> float:
+    """The least time for bytes in both directions, one after the other or at once."""
+    out_rate, in_rate = _rates_alone(link)
+    apart = out_bytes / out_rate + in_bytes / in_rate
+    together = min(
+        out_bytes / link.duplex_out_bytes_per_second, in_bytes / link.duplex_in_bytes_per_second
+    )
+    rest_out = out_bytes - together * link.duplex_out_bytes_per_second
+    rest_in = in_bytes - together * link.duplex_in_bytes_per_second
+    return min(apart, together + max(0, rest_out) / out_rate + max(0, rest_in) / in_rate)
+
+
+def _rates_alone(link: Rates) -> tuple[float, float]:
+    """The best rate in each direction; measured rates may come out higher in duplex."""
+    return (
+        max(link.out_bytes_per_second, link.duplex_out_bytes_per_second),
+        max(link.in_bytes_per_second, link.duplex_in_bytes_per_second),
+    )
+
+
+def _beyond_store(idle: Intervals, excess: Integers, store_bytes: int) -> int:
+    """The bytes that the store cannot hold and that have to come back from behind it."""
+    for_ever = idle.covered(idle.before == NEVER)
+    return max(0, int((excess - for_ever).max()) - store_bytes)
+
+
+def _phases(
+    idle: Intervals, excess: Integers, times: Reals, compute_seconds: float, link: Rates
+) -> float:
+    """The longest time, over the fullest slots, of what must leave before and return after."""
+    out_rate, in_rate = _rates_alone(link)
+    fullest = np.argsort(-excess, kind="stable")[:_SLOTS]
+    release = _releases(idle, times)
+    # The op that needs a block back runs after it has come, and all that follows as well.
+    op = np.where(idle.before < idle.ops, idle.before, idle.before - idle.ops)
+    again = idle.before != NEVER
+    op[~again] = 0
+    follows = compute_seconds - times[2 * op + 1] if idle.ops else np.zeros(len(idle))
+    best = compute_seconds
+    for slot in fullest[excess[fullest] > 0].tolist():
+        left_before = idle.wrapped >= slot
+        leaves = (idle.low <= slot) & (slot <= idle.high)
+        returns = (left_before & again) | (leaves & (idle.before < idle.ops))
+        must_leave = int(excess[slot] - idle.bytes[left_before].sum())
+        must_return = int(excess[slot] - idle.bytes[(leaves | left_before) & ~returns].sum())
+        full = max(
+            float(times[slot]), _latest(release[leaves], idle.bytes[leaves], must_leave, out_rate)
+        )
+        empty = max(
+            compute_seconds - float(times[slot]),
+            _latest(follows[returns], idle.bytes[returns], must_return, in_rate),
+        )
+        best = max(best, full + empty)
+    return best
+
+
+def _releases(idle: Intervals, times: Reals) -> Reals:
+    """When a copy out for each interval can start at the earliest; -inf: in iterations before."""
+    release = times[2 * idle.after + 2].astype(np.float64)
+    groups = int(idle.group.max(initial=0)) + 1
+    # Any interval of the group may be the one that is copied.
+    first = np.full(groups, np.inf)
+    np.minimum.at(first, idle.group, release)
+    release = first[idle.group]
+    goes_over = np.zeros(groups, np.bool_)
+    goes_over[idle.group[idle.wrapped >= 0]] = True
+    release[idle.clean | (goes_over[idle.group] & (idle.wrapped < 0))] = -np.inf
+    return release
+
+
+def _latest(key: Reals, sizes: Integers, must_bytes: int, rate: float) -> float:
+    """The largest sum of a key and the time that the bytes of this key and above need.
+
+    Args:
+        key: seconds; for copies out when each can start, for copies in how much follows them.
+        sizes: the bytes of each.
+        must_bytes: how many bytes of all of them have to move.
+        rate: bytes per second.
+
+    Returns:
+        Seconds; 0 if nothing has to move.
+    """
+    order = np.argsort(key, kind="stable")
+    key, sizes = key[order], sizes[order]
+    left = must_bytes - (sizes.cumsum() - sizes)
+    found = (left > 0) & np.isfinite(key)
+    return float((key[found] + left[found] / rate).max(initial=0.0))
