@@ -1,10 +1,13 @@
 """AlexNet, after Krizhevsky et al., "ImageNet Classification with Deep ... Networks", 2012."""
 
+from functools import partial
+
 import chainer.functions as F
 import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from swapmem.chainer.segments import segment
 from train.models.layers import averaged_to
 from train.models.network import Network
 
@@ -34,7 +37,7 @@ class Alex(Network):
     """
 
     title = "AlexNet"
-    published_insize = 227
+    default_insize = 227
     smallest_insize = 199
     needs = f"its linear layers need a map of at least {_LAST_MAP} x {_LAST_MAP}"
 
@@ -59,16 +62,23 @@ class Alex(Network):
         Returns:
             float32, (n, classes).
         """
-        h = _halved(F.local_response_normalization(F.relu(self.conv1(x)), n=5))
-        h = _halved(F.local_response_normalization(F.relu(self.conv2(h)), n=5))
-        h = F.relu(self.conv4(F.relu(self.conv3(h))))
-        h = _halved(F.relu(self.conv5(h)))
+        h = segment("group1", partial(_normalized, self.conv1), x)
+        h = segment("group2", partial(_normalized, self.conv2), h)
+        h = segment("group3", self._group3, h)
         h = F.dropout(F.relu(self.fc6(averaged_to(h, _LAST_MAP))))
         return self.fc8(F.dropout(F.relu(self.fc7(h))))
+
+    def _group3(self, x: Variable) -> Variable:
+        h = F.relu(self.conv4(F.relu(self.conv3(x))))
+        return _halved(F.relu(self.conv5(h)))
 
 
 def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
     return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
+
+
+def _normalized(convolution: L.Convolution2D, x: Variable) -> Variable:
+    return _halved(F.local_response_normalization(F.relu(convolution(x)), n=5))
 
 
 def _halved(x: Variable) -> Variable:

@@ -6,6 +6,7 @@ import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged, averaged_to
 from train.models.network import AuxiliaryNetwork
 
@@ -67,14 +68,23 @@ class GoogLeNetBN(AuxiliaryNetwork):
         Returns:
             Three of float32, (n, classes), before softmax.
         """
-        h = _halved(F.relu(self.conv1(x)))
-        h = _halved(F.relu(self.conv2(h)))
-        h = self.inc4a(self.inc3c(self.inc3b(self.inc3a(h))))
+        h = segment("stem", self._stem, x)
+        h = segment("inc3a", self.inc3a, h)
+        h = segment("inc3b", self.inc3b, h)
+        h = segment("inc3c", self.inc3c, h)
+        h = segment("inc4a", self.inc4a, h)
         y1 = self.auxiliary1(h)
-        h = self.inc4d(self.inc4c(self.inc4b(h)))
+        h = segment("inc4b", self.inc4b, h)
+        h = segment("inc4c", self.inc4c, h)
+        h = segment("inc4d", self.inc4d, h)
         y2 = self.auxiliary2(h)
-        h = self.inc5b(self.inc5a(self.inc4e(h)))
+        h = segment("inc4e", self.inc4e, h)
+        h = segment("inc5a", self.inc5a, h)
+        h = segment("inc5b", self.inc5b, h)
         return self.classifier(averaged(h)), y1, y2
+
+    def _stem(self, x: Variable) -> Variable:
+        return _halved(F.relu(self.conv2(_halved(F.relu(self.conv1(x))))))
 
 
 class _Auxiliary(chainer.Chain):

@@ -1,10 +1,13 @@
 """JacintoNet11 (v2), the low-complexity network of Texas Instruments' caffe-jacinto."""
 
+from functools import partial
+
 import chainer
 import chainer.functions as F
 import chainer.links as L
 from chainer import Variable
 
+from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged
 from train.models.network import Network
 
@@ -58,11 +61,11 @@ class JacintoNet11(Network):
         Returns:
             float32, (n, classes).
         """
-        h = self.conv1b(self.conv1a(x))
-        h = self.res2a_branch2b(self.res2a_branch2a(F.max_pooling_2d(h, 2)))
-        h = self.res3a_branch2b(self.res3a_branch2a(F.max_pooling_2d(h, 2)))
-        h = self.res4a_branch2b(self.res4a_branch2a(F.max_pooling_2d(h, 2)))
-        h = self.res5a_branch2b(self.res5a_branch2a(F.max_pooling_2d(h, 2)))
+        h = segment("stage1", partial(_halved, self.conv1a, self.conv1b), x)
+        h = segment("stage2", partial(_halved, self.res2a_branch2a, self.res2a_branch2b), h)
+        h = segment("stage3", partial(_halved, self.res3a_branch2a, self.res3a_branch2b), h)
+        h = segment("stage4", partial(_halved, self.res4a_branch2a, self.res4a_branch2b), h)
+        h = self.res5a_branch2b(self.res5a_branch2a(h))
         return self.fc1000(averaged(h))
 
 
@@ -71,6 +74,10 @@ class _Layer(NormalizedConvolution):
 
     def forward(self, x: Variable) -> Variable:
         return F.relu(super().forward(x))
+
+
+def _halved(first: chainer.Link, second: chainer.Link, x: Variable) -> Variable:
+    return F.max_pooling_2d(second(first(x)), 2)
 
 
 def _layer(channels: int, out: int, kernel: int, **geometry: int) -> chainer.Chain:

@@ -27,8 +27,8 @@ class Network(chainer.Chain):
     #: What the network is called where it was published.
     title: str
 
-    #: The images that it was published with are so high and wide, in pixels.
-    published_insize = 224
+    #: Height and width in pixels of the images that it was published with.
+    default_insize = 224
 
     #: Below this some layer has nothing to work on.
     smallest_insize: int

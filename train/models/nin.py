@@ -1,10 +1,13 @@
 """Network in Network, after Lin et al., 2013, in its form for ImageNet."""
 
+from functools import partial
+
 import chainer.functions as F
 import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from swapmem.chainer.segments import segment
 from train.models.layers import averaged
 from train.models.network import Network
 
@@ -31,7 +34,7 @@ class NIN(Network):
     """
 
     title = "Network in Network"
-    published_insize = 227
+    default_insize = 227
     smallest_insize = 39
     needs = "below this nothing is left of the image after the last pooling"
 
@@ -52,11 +55,15 @@ class NIN(Network):
         Returns:
             float32, (n, classes).
         """
-        h = x
-        for layers in (self.mlpconv1, self.mlpconv2, self.mlpconv3):
-            h = F.max_pooling_2d(F.relu(layers(h)), 3, stride=2)
+        h = segment("mlpconv1", partial(_halved, self.mlpconv1), x)
+        h = segment("mlpconv2", partial(_halved, self.mlpconv2), h)
+        h = segment("mlpconv3", partial(_halved, self.mlpconv3), h)
         h = averaged(self.mlpconv4(F.dropout(h)))
         return F.reshape(h, h.shape[:2])
+
+
+def _halved(layers: L.MLPConvolution2D, x: Variable) -> Variable:
+    return F.max_pooling_2d(F.relu(layers(x)), 3, stride=2)
 
 
 def _layers(

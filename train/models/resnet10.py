@@ -6,6 +6,7 @@ import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged
 from train.models.network import Network
 
@@ -56,9 +57,15 @@ class ResNet10(Network):
         Returns:
             float32, (n, classes).
         """
-        h = F.max_pooling_2d(F.relu(self.conv1(self.data_norm(x))), 3, stride=2)
-        h = self.block5(self.block4(self.block3(self.block2(h))))
+        h = segment("stem", self._stem, x)
+        h = segment("block2", self.block2, h)
+        h = segment("block3", self.block3, h)
+        h = segment("block4", self.block4, h)
+        h = segment("block5", self.block5, h)
         return self.classifier(averaged(F.relu(self.last_norm(h))))
+
+    def _stem(self, x: Variable) -> Variable:
+        return F.max_pooling_2d(F.relu(self.conv1(self.data_norm(x))), 3, stride=2)
 
 
 class _FirstBlock(chainer.Chain):
