@@ -1,0 +1,130 @@
+"""Why compute waited: read from what was copied while it did, and from what the plan had asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swapmem.explain import spans
+from swapmem.explain.timeline import Cause, Copy
+from swapmem.planner.plan import Plan, Swap
+from swapmem.sizes import format_bytes
+
+# The engine notes the end of a wait a moment after the copy that ended it.
+_MOMENT_SECONDS = 1e-3
+
+
+def milliseconds(seconds: float) -> str:
+    """Writes a time of this scale, such as "12.3 ms"."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a wait was for."""
+
+    cause: Cause
+    why: str
+    block: int | None
+
+
+class Causes:
+    """Finds causes in one measured iteration.
+
+    Args:
+        plan: what the iteration followed; None if it followed none.
+        op_begins: for each op of the trace that ran, when it began: index to seconds.
+        seconds: how long the iteration was.
+        outs: copies to the store, by their begin.
+        ins: copies from the store, by their begin.
+    """
+
+    def __init__(
+        self,
+        plan: Plan | None,
+        op_begins: dict[int, float],
+        op_count: int,
+        seconds: float,
+        outs: Sequence[Copy],
+        ins: Sequence[Copy],
+    ) -> None:
+        self._planned = plan is not None
+        self._swaps: dict[int, list[Swap]] = {}
+        for swap in () if plan is None else plan.swaps:
+            self._swaps.setdefault(swap.block, []).append(swap)
+        self._op_begins = op_begins
+        self._op_count = op_count
+        self._seconds = seconds
+        self._outs = outs
+        self._ins = ins
+
+    def of_data(self, begin_seconds: float, end_seconds: float, op: int | None) -> Finding | None:
+        """An op waited for blocks that it touches; None if none came in meanwhile."""
+        copy = _last_within(self._ins, begin_seconds, end_seconds)
+        if copy is None:
+            return None
+        what = f"waited for {copy.name}, {format_bytes(copy.bytes)}"
+        took = milliseconds(copy.end_seconds - copy.begin_seconds)
+        asked = self._asked_seconds(copy, op, end_seconds)
+        if asked is None:
+            why = f"{what}: nothing fetched it ahead of need; its copy in took {took}"
+            if self._planned:
+                why = f"{what}: the plan does not fetch it for this op; its copy in took {took}"
+            return Finding("no plan", why, copy.block)
+        ahead = milliseconds(max(begin_seconds - asked, 0.0))
+        late = copy.begin_seconds - asked
+        if late <= max(_MOMENT_SECONDS, (copy.end_seconds - copy.begin_seconds) / 4):
+            rate = copy.bytes / max(copy.end_seconds - copy.begin_seconds, 1e-9)
+            why = f"{what}: asked for {ahead} ahead, its copy in took {took} "
+            return Finding("copy in late", why + f"at {format_bytes(rate)}/s", copy.block)
+        others = [c for c in self._ins if c is not copy and c.begin_seconds < copy.begin_seconds]
+        waiting = (asked, copy.begin_seconds)
+        busy = spans.overlap([waiting], [(c.begin_seconds, c.end_seconds) for c in others])
+        count = sum(c.end_seconds > asked for c in others)
+        why = f"{what}: asked for {ahead} ahead, but its copy in began {milliseconds(late)} later: "
+        if busy >= late / 2:
+            copies = "1 other copy" if count == 1 else f"{count} other copies"
+            why += f"the lane was busy with {copies} in for {milliseconds(busy)} of it"
+        else:
+            why += "the budget had no room for it before"
+        return Finding("copy in late", why, copy.block)
+
+    def of_memory(self, begin_seconds: float, end_seconds: float, size: int) -> Finding:
+        """An allocation, or a copy in, waited until something had left."""
+        what = f"waited for memory for {format_bytes(size)}"
+        copy = _last_within(self._outs, begin_seconds, end_seconds)
+        if copy is None:
+            return Finding("copy out late", f"{what}, which blocks that leave without a copy", None)
+        took = milliseconds(copy.end_seconds - copy.begin_seconds)
+        if copy.planned:
+            why = f"{what}: the copy out of {copy.name}, {format_bytes(copy.bytes)}, took {took} "
+            before = max(begin_seconds - copy.begin_seconds, 0.0)
+            why += f"and had begun {milliseconds(before)} before"
+            return Finding("copy out late", why, copy.block)
+        how = "which the plan keeps, had to leave" if self._planned else "had to leave"
+        why = f"{what}: {copy.name}, {format_bytes(copy.bytes)}, {how}; its copy out took {took}"
+        return Finding("no plan", why, copy.block)
+
+    def _asked_seconds(self, copy: Copy, op: int | None, end_seconds: float) -> float | None:
+        """When the plan asked for a copy in, on the iteration's clock; None if it did not."""
+        if copy.block is None:
+            return None
+        moments = []
+        for swap in self._swaps.get(copy.block, ()):
+            if swap.fetch_at is None or swap.needed_by is None:
+                continue
+            if op is not None and swap.needed_by % self._op_count != op:
+                continue
+            begin = self._op_begins.get(swap.fetch_at % self._op_count)
+            if begin is None:
+                continue
+            # What this iteration needs may have been asked for in the one before.
+            before = swap.fetch_at // self._op_count < swap.needed_by // self._op_count
+            moments.append(begin - self._seconds if before else begin)
+        return max((moment for moment in moments if moment <= end_seconds), default=None)
+
+
+def _last_within(copies: Sequence[Copy], begin: float, end: float) -> Copy | None:
+    """The copy whose end ended the wait."""
+    ended = [copy for copy in copies if begin < copy.end_seconds <= end + _MOMENT_SECONDS]
+    return max(ended, key=lambda copy: copy.end_seconds, default=None)
