@@ -1,0 +1,167 @@
+"""What an iteration would take with a given set of swaps, without an engine.
+
+A simulation has a lane that computes and one for copies in each direction (`swapmem.planner.lanes`)
+and counts memory to the byte: a block counts from its allocation, or from the moment its copy in
+starts, until it is freed or its copy out is complete. How the swaps are carried out is written down
+in `swapmem.planner.replay`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+
+from swapmem.planner.plan import Swap
+from swapmem.planner.replay import Replay
+from swapmem.planner.simulation import Copy, Infeasible, Simulation, Stall
+from swapmem.planner.trace import Change, Machine, Trace
+
+__all__ = ["Copy", "Infeasible", "Simulation", "Simulator", "Stall", "simulate"]
+
+
+class Slot:
+    """The changes of a slot, summed up for the case that all of them fit.
+
+    Attributes:
+        changes: in order; without `late`.
+        most_bytes: the most that they add to what is resident, at any point.
+        net_bytes: what they add in the end.
+        frees: blocks that they free.
+        births: blocks that they allocate.
+        late: blocks freed after the last allocation of an op: they are taken to live to its end.
+        late_bytes: their bytes.
+    """
+
+    __slots__ = ("births", "changes", "frees", "late", "late_bytes", "most_bytes", "net_bytes")
+
+    def __init__(self, changes: list[Change], sizes: list[int], in_op: bool) -> None:
+        end = len(changes)
+        while in_op and end and not changes[end - 1].allocates:
+            end -= 1
+        self.changes = [(c.block, c.allocates) for c in changes[:end]]
+        sums = list(accumulate(sizes[b] if new else -sizes[b] for b, new in self.changes))
+        self.most_bytes = max(sums, default=0)
+        self.net_bytes = sums[-1] if sums else 0
+        self.frees = frozenset(b for b, new in self.changes if not new)
+        self.births = tuple(b for b, new in self.changes if new)
+        self.late = frozenset(c.block for c in changes[end:])
+        self.late_bytes = sum(sizes[b] for b in self.late)
+
+
+class Simulator:
+    """A trace, prepared so that many sets of swaps can be tried on it quickly.
+
+    Args:
+        trace: one iteration, taken to be followed by others of its kind.
+        machine: what to run it on; None for the machine where it was recorded.
+
+    Example:
+        >>> from tests.planner import synthetic
+        >>> trace = synthetic.chain(4, fraction=1.0)
+        >>> round(Simulator(trace).run([]).seconds, 6)
+        1.2
+    """
+
+    def __init__(self, trace: Trace, machine: Machine | None = None) -> None:
+        self.trace = trace
+        self.machine = machine or trace.machine
+        blocks, ops = trace.blocks, trace.ops
+        self.sizes = [block.bytes for block in blocks]
+        self.touches = [frozenset(op.touches) for op in ops]
+        self.order = [op.touches for op in ops]
+        self.writes = [frozenset(op.writes) for op in ops]
+        self.seconds = [op.seconds for op in ops]
+        self.gaps = [op.gap_seconds for op in ops]
+        self.compute_seconds = sum(self.seconds) + sum(self.gaps) + trace.tail_seconds
+        by_slot: list[list[Change]] = [[] for _ in range(2 * len(ops) + 1)]
+        for change in trace.changes:
+            by_slot[change.slot].append(change)
+        self.slots = [
+            Slot(changes, self.sizes, slot % 2 == 1) if changes else None
+            for slot, changes in enumerate(by_slot)
+        ]
+        end = 2 * len(ops) + 1
+        self.born = [-1 if b.born is None else b.born for b in blocks]
+        self.freed = [end if b.freed is None else b.freed for b in blocks]
+        self.eligible = [b.eligible for b in blocks]
+        self.at_begin = [i for i, b in enumerate(blocks) if b.born is None]
+        self.next_self = _next_selves(trace)
+        self.uses = _uses(trace)
+
+    def run(self, swaps: Iterable[Swap]) -> Simulation:
+        """Simulates iterations with these swaps until they repeat, and tells of the last.
+
+        Args:
+            swaps: in the order of a plan. Copies of one direction that are asked for at the same
+                moment start in this order; copies in, by the op that needs them first.
+
+        Returns:
+            The second iteration, or the first where it leaves everything as it found it.
+
+        Raises:
+            Infeasible: with the swaps, and with whatever else may leave, some op cannot run.
+        """
+        replay = Replay(self, list(swaps))
+        found = replay.iterate()
+        return found if replay.repeats else replay.iterate()
+
+    def last_use(self, block: int, op: int) -> int:
+        """The last op before `op` that used the block; negative if that was an iteration ago."""
+        uses = self.uses[block]
+        at = bisect_right(uses, op - 1)
+        if at:
+            return uses[at - 1]
+        return (uses[-1] if uses else 0) - len(self.trace.ops)
+
+
+def simulate(trace: Trace, swaps: Iterable[Swap], machine: Machine | None = None) -> Simulation:
+    """What an iteration takes with these swaps, in the steady state.
+
+    Args:
+        trace: one iteration.
+        swaps: as in a plan.
+        machine: what to run it on; None for the machine where the trace was recorded.
+
+    Returns:
+        Its time, memory, copies and stalls.
+
+    Raises:
+        Infeasible: some op cannot run within the budget, whatever leaves.
+    """
+    return Simulator(trace, machine).run(swaps)
+
+
+def _uses(trace: Trace) -> list[list[int]]:
+    """For each block the ops that touch it, and the one in or before which it is born."""
+    uses: list[list[int]] = [[] for _ in trace.blocks]
+    for block, born in enumerate(b.born for b in trace.blocks):
+        if born is not None:
+            uses[block].append(born // 2)
+    for i, op in enumerate(trace.ops):
+        for block in op.touches:
+            if not uses[block] or uses[block][-1] != i:
+                uses[block].append(i)
+    return uses
+
+
+def _next_selves(trace: Trace) -> dict[int, int]:
+    """Which block of the next iteration a block that outlives this one is.
+
+    What is there all the time is itself. What is born here and lives on is a block there that was
+    there at the begin and is freed: gradients that the next iteration clears are such. The n-th of
+    a size is the n-th of that size.
+    """
+    found = {}
+    waiting: dict[int, list[int]] = {}
+    for index, block in enumerate(trace.blocks):
+        if block.born is None and block.freed is None:
+            found[index] = index
+        elif block.born is None:
+            waiting.setdefault(block.bytes, []).append(index)
+    for queue in waiting.values():
+        queue.reverse()
+    for index, block in enumerate(trace.blocks):
+        if block.born is not None and block.freed is None and waiting.get(block.bytes):
+            found[index] = waiting[block.bytes].pop()
+    return found
