@@ -2,15 +2,30 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from train.dataset_images import Images, unreadable
+from train.dataset_open import open_images
+from train.dataset_pixels import read_rgb, to_rgb
 from train.errors import InputError
-from train.imagelist import ImageList
+
+__all__ = [
+    "CentreCrops",
+    "Crops",
+    "Examples",
+    "Pictures",
+    "RandomCrops",
+    "broken",
+    "open_images",
+    "read_mean",
+    "read_rgb",
+]
 
 #: How many images :func:`broken` has in flight at most; bounds its memory, not its result.
 _SCAN_CHUNK = 1024
@@ -30,9 +45,9 @@ class Examples(Protocol):
 
 
 class Pictures:
-    """The images of a list as they are in their files, for :mod:`train.compute_mean`."""
+    """The images of a source as they were kept, for :mod:`train.compute_mean`."""
 
-    def __init__(self, images: ImageList):
+    def __init__(self, images: Images):
         self.images = images
 
     def __len__(self) -> int:
@@ -45,46 +60,57 @@ class Pictures:
             uint8, (3, H, W), red, green, blue.
 
         Raises:
-            InputError: The image is missing or broken; names the list file and the line.
+            InputError: The image is missing or broken; names the source and the place.
         """
-        try:
-            return read_rgb(self.images.paths[index])
-        except MemoryError:
-            raise
-        # Pillow's decoders raise nearly anything on a broken file: OSError, SyntaxError,
-        # ValueError, struct.error, DecompressionBombError.
-        except Exception as error:
-            path = self.images.paths[index]
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            where = self.images.where(index)
-            raise InputError(f"{where}: cannot read the image {path!r}: {reason}") from error
+        with naming(self.images, index):
+            image, _ = self.images.decode(index, self.images.read(index))
+            return np.asarray(to_rgb(image)).transpose(2, 0, 1)
+
+
+@contextmanager
+def naming(images: Images, index: int) -> Iterator[None]:
+    """Turns whatever a broken image raises into an error that names it."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    # Pillow's decoders raise nearly anything on a broken file: OSError, SyntaxError,
+    # ValueError, struct.error, DecompressionBombError.
+    except Exception as error:
+        raise unreadable(images, index, error) from error
 
 
 class Crops(ABC):
-    """Square cuts of a list's images, less the mean at the same place, times 1/255.
+    """Square cuts of images, less the mean at the same place, times 1/255.
 
     Args:
         images: The images, all of the mean's size.
-        mean: float32, (3, H, W).
+        mean: float32, (3, H, W); or (3, 1, 1), a mean for each colour, which fits every size.
         insize: Height and width of a cut in pixels, at most H and W.
 
     Raises:
         InputError: `insize` is larger than the mean.
     """
 
-    def __init__(self, images: ImageList, mean: NDArray[np.float32], insize: int):
+    def __init__(self, images: Images, mean: NDArray[np.float32], insize: int):
         height, width = mean.shape[1:]
-        if insize > min(height, width):
+        self._any_size = (height, width) == (1, 1)
+        if insize > min(height, width) and not self._any_size:
             raise InputError(
                 f"an insize of {insize} cannot be cut from images of {height}x{width}, the size of "
                 f"the mean: enlarge the images and compute their mean, or take a smaller insize"
             )
-        self._pictures = Pictures(images)
+        self._images = images
         self._mean = mean
         self._insize = insize
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of every cut."""
+        return 3, self._insize, self._insize
 
     @abstractmethod
     def window(self, index: int, epoch: int, height: int, width: int) -> tuple[int, int, bool]:
@@ -94,38 +120,42 @@ class Crops(ABC):
         """Returns the image and its label.
 
         Args:
-            index: Which image of the list.
-            epoch: Which sweep over the list; a random cut differs from sweep to sweep.
+            index: Which image.
+            epoch: Which sweep over the images; a random cut differs from sweep to sweep.
 
         Returns:
             float32, (3, insize, insize), and the label, int32.
 
         Raises:
             InputError: The image is missing, broken, too small, or not of the mean's size; names
-                the list file and the line.
+                the source and the place.
         """
-        picture = self._pictures.example(index)
-        self._check_size(index, picture)
-        top, left, mirrored = self.window(index, epoch, *picture.shape[1:])
-        cut = np.s_[:, top : top + self._insize, left : left + self._insize]
-        pixels = picture[cut] - self._mean[cut]
+        with naming(self._images, index):
+            image, label = self._images.decode(index, self._images.read(index))
+            width, height = image.size
+            self._check_size(index, height, width)
+            top, left, mirrored = self.window(index, epoch, height, width)
+            bottom, right = top + self._insize, left + self._insize
+            cut = np.asarray(to_rgb(image, (left, top, right, bottom)))
+        mean = self._mean if self._any_size else self._mean[:, top:bottom, left:right]
+        pixels = np.subtract(cut.transpose(2, 0, 1), mean, order="C")
         pixels *= np.float32(1 / 255)
-        label = np.int32(self._pictures.images.labels[index])
-        return pixels[:, :, ::-1] if mirrored else pixels, label
+        return pixels[:, :, ::-1] if mirrored else pixels, np.int32(label)
 
-    def _check_size(self, index: int, picture: NDArray[np.uint8]) -> None:
-        if picture.shape == self._mean.shape:
+    def _check_size(self, index: int, height: int, width: int) -> None:
+        if (height, width) == self._mean.shape[1:]:
             return
-        where = f"{self._pictures.images.where(index)}: {self._pictures.images.paths[index]!r}"
-        height, width = picture.shape[1:]
+        where = f"{self._images.where(index)}: {self._images.called(index)}"
         if min(height, width) < self._insize:
             raise InputError(
                 f"{where} is {height}x{width}, too small for an insize of {self._insize}"
             )
-        raise InputError(
-            f"{where} is {height}x{width} and the mean is "
-            f"{self._mean.shape[1]}x{self._mean.shape[2]}: all images must have the mean's size"
-        )
+        if not self._any_size:
+            raise InputError(
+                f"{where} is {height}x{width} and the mean is "
+                f"{self._mean.shape[1]}x{self._mean.shape[2]}: all images must have the mean's "
+                f"size, or the mean must be one of each colour (prepare mean --per-channel)"
+            )
 
 
 class RandomCrops(Crops):
@@ -134,7 +164,7 @@ class RandomCrops(Crops):
     Place and mirroring are drawn from (`seed`, epoch, index) alone.
     """
 
-    def __init__(self, images: ImageList, mean: NDArray[np.float32], insize: int, seed: int):
+    def __init__(self, images: Images, mean: NDArray[np.float32], insize: int, seed: int):
         super().__init__(images, mean, insize)
         self._seed = seed
 
@@ -154,31 +184,6 @@ class CentreCrops(Crops):
         return (height - self._insize) // 2, (width - self._insize) // 2, False
 
 
-def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Decodes an image file.
-
-    Grey and palette images become RGB, 16-bit grey keeps its upper 8 bits (Pillow alone would clip
-    it to white), and an alpha channel is dropped.
-
-    Args:
-        path: The image file, in any format that Pillow reads.
-
-    Returns:
-        uint8, (3, H, W), red, green, blue.
-
-    Raises:
-        ValueError: The pixels are 32-bit numbers, whose range no one knows.
-        Exception: Whatever Pillow raises on a missing or broken file.
-    """
-    with Image.open(path) as image:
-        if image.mode.startswith("I;16"):
-            grey = (np.asarray(image) >> 8).astype(np.uint8)
-            return np.stack([grey, grey, grey])
-        if image.mode in ("I", "F"):
-            raise ValueError("its pixels are 32-bit numbers: save it with 8 or 16 bits")
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-
-
 def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """Reads the mean image that :mod:`train.compute_mean` wrote.
 
@@ -186,7 +191,7 @@ def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         path: A npy file.
 
     Returns:
-        float32, (3, H, W).
+        float32, (3, H, W); (3, 1, 1) where it is a mean for each colour.
 
     Raises:
         InputError: The file is missing, is no npy file, or holds something else.
