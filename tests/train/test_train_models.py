@@ -18,6 +18,14 @@ def labels(count, classes):
     return np.random.default_rng(1).integers(0, classes, count, dtype=np.int32)
 
 
+@pytest.fixture
+def quick_weights(monkeypatch):
+    """Spares drawing millions of weights where only shapes matter."""
+    monkeypatch.setattr(
+        chainer.initializers.HeNormal, "__call__", lambda self, array: array.fill(0.001)
+    )
+
+
 def test_googlenet_has_the_papers_parameters():
     model = GoogLeNet()
     auxiliary = model.auxiliary1.count_params() + model.auxiliary2.count_params()
@@ -39,6 +47,7 @@ def test_jacintonet11_has_the_published_weights():
     assert model.fc1000.W.size == 512_000
 
 
+@pytest.mark.usefixtures("quick_weights")
 @ALL
 @pytest.mark.parametrize("more", [1, 34])
 def test_every_insize_gives_a_score_per_class(architecture, more):
@@ -49,6 +58,7 @@ def test_every_insize_gives_a_score_per_class(architecture, more):
         assert model.predict(images(2, insize)).shape == (2, 7)
 
 
+@pytest.mark.usefixtures("quick_weights")
 @ALL
 def test_the_weights_are_the_same_for_every_insize(architecture):
     shapes = [
@@ -58,6 +68,7 @@ def test_the_weights_are_the_same_for_every_insize(architecture):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.usefixtures("quick_weights")
 @ALL
 def test_the_smallest_insize_works_and_one_pixel_less_is_refused_with_the_sizes(architecture):
     least = architecture.smallest_insize
@@ -69,6 +80,7 @@ def test_the_smallest_insize_works_and_one_pixel_less_is_refused_with_the_sizes(
         architecture(least - 1, 4)
 
 
+@pytest.mark.usefixtures("quick_weights")
 @ALL
 def test_the_smallest_insize_is_what_the_geometry_allows(architecture, monkeypatch):
     least = architecture.smallest_insize
