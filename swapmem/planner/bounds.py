@@ -14,7 +14,7 @@ from swapmem.planner.trace import Machine, Rates, Trace
 
 Reals = NDArray[np.float64]
 
-# More slots make the bound better by next to nothing: the fullest ones say most.
+# The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
 _SLOTS = 48
 
 
@@ -206,31 +206,49 @@ def _beyond_store(idle: Intervals, excess: Integers, store_bytes: int) -> int:
 def _phases(
     idle: Intervals, excess: Integers, times: Reals, compute_seconds: float, link: Rates
 ) -> float:
-    """The longest time, over the fullest slots, of what must leave before and return after."""
+    """The longest time, over slots, of what must leave before and return after."""
+    if not len(idle):
+        return compute_seconds
     out_rate, in_rate = _rates_alone(link)
-    fullest = np.argsort(-excess, kind="stable")[:_SLOTS]
+    over = idle.wrapped >= 0
+    again = idle.before != NEVER
+    last = np.int64(len(excess) - 1)
+    # In each slot: what was out when the iteration began, and what returns after its end or never.
+    was_out = _covered(idle.wrapped[over] * 0, idle.wrapped[over], idle.bytes[over], last)
+    later = ~again | over
+    stays = _covered(idle.low[later], idle.high[later], idle.bytes[later], last)
+    gone = over & ~again
+    stays += _covered(idle.wrapped[gone] * 0, idle.wrapped[gone], idle.bytes[gone], last)
+    must_leave, must_return = excess - was_out, excess - stays
+    rough = np.maximum(times, must_leave / out_rate)
+    rough += np.maximum(compute_seconds - times, must_return / in_rate)
+
     release = _releases(idle, times)
     # The op that needs a block back runs after it has come, and all that follows as well.
     op = np.where(idle.before < idle.ops, idle.before, idle.before - idle.ops)
-    again = idle.before != NEVER
     op[~again] = 0
-    follows = compute_seconds - times[2 * op + 1] if idle.ops else np.zeros(len(idle))
+    follows = compute_seconds - times[2 * op + 1]
     best = compute_seconds
-    for slot in fullest[excess[fullest] > 0].tolist():
-        left_before = idle.wrapped >= slot
+    for slot in np.argsort(-rough, kind="stable")[:_SLOTS].tolist():
         leaves = (idle.low <= slot) & (slot <= idle.high)
-        returns = (left_before & again) | (leaves & (idle.before < idle.ops))
-        must_leave = int(excess[slot] - idle.bytes[left_before].sum())
-        must_return = int(excess[slot] - idle.bytes[(leaves | left_before) & ~returns].sum())
+        returns = (leaves & ~later) | ((idle.wrapped >= slot) & again)
         full = max(
-            float(times[slot]), _latest(release[leaves], idle.bytes[leaves], must_leave, out_rate)
+            float(times[slot]),
+            _latest(release[leaves], idle.bytes[leaves], int(must_leave[slot]), out_rate),
         )
         empty = max(
             compute_seconds - float(times[slot]),
-            _latest(follows[returns], idle.bytes[returns], must_return, in_rate),
+            _latest(follows[returns], idle.bytes[returns], int(must_return[slot]), in_rate),
         )
         best = max(best, full + empty)
     return best
+
+
+def _covered(low: Integers, high: Integers, sizes: Integers, last: np.int64) -> Integers:
+    change = np.zeros(last + 2, np.int64)
+    np.add.at(change, low, sizes)
+    np.subtract.at(change, high + 1, sizes)
+    return change.cumsum()[:-1]
 
 
 def _releases(idle: Intervals, times: Reals) -> Reals:

@@ -116,7 +116,10 @@ def find(trace: Trace) -> Intervals:
     same = {first_group[heir]: group for heir, group in handed_on.items()}
     columns = [np.array([row[i] for row in rows], np.int64) for i in range(len(_Row._fields))]
     groups = np.array([same.get(row.group, row.group) for row in rows], np.int64)
-    return Intervals(len(trace.ops), *columns[:7], groups, columns[8].astype(np.bool_))
+    numbers, sizes, after, before, low, high, wrapped = columns[:7]
+    clean = columns[8].astype(np.bool_)
+    ops = len(trace.ops)
+    return Intervals(ops, numbers, sizes, after, before, low, high, wrapped, groups, clean)
 
 
 class _Span(NamedTuple):

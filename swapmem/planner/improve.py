@@ -1,0 +1,65 @@
+"""What to change in a plan, told by where it stalls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from swapmem.planner.intervals import NEVER
+from swapmem.planner.selection import Choice, Problem
+from swapmem.planner.simulation import Simulation, Stall
+
+# Of how many stalls the causes are looked at in one round, the longest first.
+_STALLS = 6
+
+
+def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterator[Choice]:
+    """Proposes changes, the most promising ones first.
+
+    A copy in that comes late is asked for earlier, gets room earlier, or is not made at all. Where
+    an allocation waits for a copy out, more is to have left by then.
+
+    Args:
+        problem: the trace and the machine.
+        choice: what the simulated plan was made from.
+        simulation: of that plan.
+
+    Yields:
+        Choices that differ from it.
+    """
+    longest = sorted(simulation.stalls, key=lambda stall: (-stall.seconds, stall.op))
+    for stall in longest[:_STALLS]:
+        if stall.block is None or stall.cause == "copy out late":
+            yield from _more_room(problem, choice, stall)
+        else:
+            yield from _earlier_back(problem, choice, stall)
+    for lead in (0.25, 1.0, 2.0, 4.0, 1e9):
+        if lead != choice.lead:
+            yield replace(choice, lead=lead)
+    for stretch in (1.0, 1.25, 1.5, 2.0, 3.0):
+        if stretch != choice.stretch:
+            yield replace(choice, stretch=stretch)
+
+
+def _more_room(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Choice]:
+    slot = min(2 * stall.op + 1, 2 * problem.ops)
+    missing = int(stall.seconds * problem.machine.link.out_bytes_per_second) + 1
+    for first in (slot, max(0, slot - 8)):
+        yield choice.with_extra(first, slot, missing)
+
+
+def _earlier_back(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Choice]:
+    idle = problem.idle
+    op = stall.op
+    late = (idle.block == stall.block) & (idle.before != NEVER)
+    late &= (idle.before == op) | (idle.before == op + problem.ops)
+    for number in np.flatnonzero(late).tolist():
+        size = int(idle.bytes[number])
+        takes = float(problem.in_seconds[number])
+        begin = problem.times[min(2 * op + 1, 2 * problem.ops)]
+        for copies in (1.0, 2.0):
+            first = int(np.searchsorted(problem.times, begin - copies * takes, "right")) - 1
+            yield choice.with_extra(max(first, 0), 2 * op, size)
+        yield choice.without(number)
