@@ -5,7 +5,7 @@ import io
 import itertools
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -165,29 +165,28 @@ class Chained(Images):
 
 
 class Preloaded(Images):
-    """A source that is read once, in the beginning, and kept in memory, not decoded.
+    """A source of which some images are read once and kept in memory, not decoded.
 
     Args:
-        images: The source; often a part of one.
+        images: The source. The others are read from it when they are asked for.
+        indices: Which to keep; None keeps all.
 
     Raises:
         InputError: An image cannot be read; names the source and the place.
     """
 
-    def __init__(self, images: Images):
+    def __init__(self, images: Images, indices: Iterable[int] | None = None):
         self.source = images.source
         self._images = images
-        self._data = list(self._read_all())
-
-    def _read_all(self) -> Iterator[bytes]:
-        for index in range(len(self._images)):
+        self._data: dict[int, bytes] = {}
+        for index in range(len(images)) if indices is None else indices:
             try:
-                yield bytes(self._images.read(index))
+                self._data[index] = bytes(images.read(index))
             except OSError as error:
-                raise unreadable(self._images, index, error) from error
+                raise unreadable(images, index, error) from error
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._images)
 
     @property
     def labels(self) -> array:
@@ -200,7 +199,8 @@ class Preloaded(Images):
         return self._images.called(index)
 
     def read(self, index: int) -> Data:
-        return self._data[index]
+        data = self._data.get(index)
+        return self._images.read(index) if data is None else data
 
     def decode(self, index: int, data: Data) -> tuple[Image.Image, int]:
         return self._images.decode(index, data)
