@@ -5,8 +5,9 @@ How they are carried out, exactly:
 - A copy out is asked for at the end of its op and starts when those asked for before it are done.
   A block whose copy in the store is still valid (nothing wrote to it since it came back) leaves at
   once. A block that is needed before its copy out is complete stays.
-- A copy in is asked for at the begin of its op, and starts when the lane and the budget have room
-  for it; it waits for those asked for before it.
+- A copy in is asked for at the begin of its op, and starts when the lane has room for it, and the
+  budget for it and for what will be allocated before the next op; it waits for those asked for
+  before it.
 - An op begins when its touches are resident. Blocks that it waits for go first in the lane.
 - All allocations of an op happen at its begin, in order; those between two ops right after the
   first. An allocation for which there is no room waits for copies out; no copy in starts meanwhile.
@@ -19,10 +20,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swapmem.planner.errors import Infeasible
 from swapmem.planner.oldest import Oldest
 from swapmem.planner.plan import Swap
 from swapmem.planner.residency import ASKED, COMING, OUT, Residency
-from swapmem.planner.simulation import Infeasible, Simulation, Stall
+from swapmem.planner.simulation import Simulation, Stall
 
 if TYPE_CHECKING:
     from swapmem.planner.simulate import Simulator, Slot
@@ -39,7 +41,7 @@ class Replay(Residency):
         self.machine = simulator.machine
         self.ops = len(simulator.seconds)
         self.slot = 0
-        self.held = NOTHING  # what the op touches, and what it has allocated
+        self.held = NOTHING  # what the op touches
         self.came: dict[int, int] = {}  # at which op a block's copy in was complete
         self.fresh: list[int] = []  # allocated in this slot, one by one
         self.gone: set[int] = set()  # freed in this slot, one by one
@@ -60,11 +62,17 @@ class Replay(Residency):
         for _, fetch_at, block in sorted(fetched, key=lambda entry: entry[0]):
             if fetch_at >= self.ops:
                 block = next_self.get(block, block)
-                self.away[block] = OUT
-                self.store.hold(block, self.sizes[block])
+                self._begin_out(block)
             self.fetch_at[fetch_at % self.ops].append(block)
+        for swap in swaps:
+            if swap.fetch_at is None and swap.block in next_self:
+                self._begin_out(next_self[swap.block])
         there = sum(self.sizes[b] for b in self.s.at_begin)
         self.resident_bytes = there - sum(self.sizes[b] for b in self.away)
+
+    def _begin_out(self, block: int) -> None:
+        self.away[block] = OUT
+        self.store.hold(block, self.sizes[block])
 
     def _begin_fitting(self) -> None:
         """What does not fit at the first begin is out: the first iteration is not what counts."""
@@ -72,8 +80,7 @@ class Replay(Residency):
             if self.resident_bytes <= self.budget_bytes:
                 break
             if self.s.eligible[block] and block not in self.away:
-                self.away[block] = OUT
-                self.store.hold(block, self.sizes[block])
+                self._begin_out(block)
                 self.resident_bytes -= self.sizes[block]
         if self.resident_bytes > self.budget_bytes:
             self._refuse(0, self.resident_bytes)
@@ -97,7 +104,8 @@ class Replay(Residency):
                 self.compute(s.gaps[op], 1.0)
             self.slot += 1
             self.held = touched = s.touches[op]
-            if self.fetch_at[op]:
+            self.need_bytes = s.needs[op]
+            if self.fetch_at[op] or self.in_queue:
                 for block in self.fetch_at[op]:
                     self.ask(block, False)
                 self.start()
@@ -180,6 +188,7 @@ class Replay(Residency):
             self.count(slot.net_bytes - slot.most_bytes)
         else:
             self.count(slot.net_bytes)
+        self.need_bytes = max(0, self.need_bytes - slot.birth_bytes)
         if slot.frees:
             self.store.release(slot.frees)
         if self.oldest is not None:
@@ -203,6 +212,7 @@ class Replay(Residency):
                 self.allocating = False
                 self._stalled(begun, None, "no plan" if missed else "copy out late")
             self.count(size)
+            self.need_bytes = max(0, self.need_bytes - size)
             self.fresh.append(block)
             if self.oldest is not None:
                 self.oldest.add((block,))
@@ -290,11 +300,5 @@ class Replay(Residency):
 
     def _refuse(self, op: int, needed_bytes: int) -> None:
         ops = self.s.trace.ops
-        name = f"op {op} ({ops[op].name})" if op < len(ops) else "the end of the iteration"
-        raise Infeasible(
-            f"{name} needs {needed_bytes} bytes at the same time, the budget is "
-            f"{self.budget_bytes} bytes; device memory of at least {needed_bytes} bytes is needed",
-            op,
-            needed_bytes,
-            self.budget_bytes,
-        )
+        name = ops[op].name if op < len(ops) else "the end of the iteration"
+        raise Infeasible(name, op, needed_bytes, self.budget_bytes)

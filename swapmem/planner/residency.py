@@ -38,6 +38,8 @@ class Residency:
         self.out_queue: deque[tuple[int, float]] = deque()
         self.in_queue: deque[tuple[int, float]] = deque()
         self.allocating = False  # an allocation waits: no copy in starts
+        self.need_bytes = 0  # what will be allocated before the next op
+        self.held: frozenset[int] = frozenset()  # what an op waits for, or works on
         self.start_counting()
 
     def start_counting(self) -> None:
@@ -112,7 +114,8 @@ class Residency:
         while self.in_queue and len(lanes.coming) < self.workers and not self.allocating:
             block, asked = self.in_queue[0]
             size = self.sizes[block]
-            if self.resident_bytes + size > self.budget_bytes:
+            need = 0 if block in self.held else self.need_bytes
+            if self.resident_bytes + size + need > self.budget_bytes:
                 break
             self.in_queue.popleft()
             self.away[block] = COMING

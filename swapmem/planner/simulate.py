@@ -1,4 +1,4 @@
-"""What an iteration would take with a given set of swaps, without an engine.
+"""What an iteration takes with a given set of swaps, found out without an engine.
 
 A simulation has a lane that computes and one for copies in each direction (`swapmem.planner.lanes`)
 and counts memory to the byte: a block counts from its allocation, or from the moment its copy in
@@ -12,9 +12,10 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
 
+from swapmem.planner.errors import Infeasible
 from swapmem.planner.plan import Swap
 from swapmem.planner.replay import Replay
-from swapmem.planner.simulation import Copy, Infeasible, Simulation, Stall
+from swapmem.planner.simulation import Copy, Simulation, Stall
 from swapmem.planner.trace import Change, Machine, Trace
 
 __all__ = ["Copy", "Infeasible", "Simulation", "Simulator", "Stall", "simulate"]
@@ -29,11 +30,21 @@ class Slot:
         net_bytes: what they add in the end.
         frees: blocks that they free.
         births: blocks that they allocate.
+        birth_bytes: their bytes.
         late: blocks freed after the last allocation of an op: they are taken to live to its end.
         late_bytes: their bytes.
     """
 
-    __slots__ = ("births", "changes", "frees", "late", "late_bytes", "most_bytes", "net_bytes")
+    __slots__ = (
+        "birth_bytes",
+        "births",
+        "changes",
+        "frees",
+        "late",
+        "late_bytes",
+        "most_bytes",
+        "net_bytes",
+    )
 
     def __init__(self, changes: list[Change], sizes: list[int], in_op: bool) -> None:
         end = len(changes)
@@ -45,6 +56,7 @@ class Slot:
         self.net_bytes = sums[-1] if sums else 0
         self.frees = frozenset(b for b, new in self.changes if not new)
         self.births = tuple(b for b, new in self.changes if new)
+        self.birth_bytes = sum(sizes[b] for b in self.births)
         self.late = frozenset(c.block for c in changes[end:])
         self.late_bytes = sum(sizes[b] for b in self.late)
 
@@ -87,6 +99,7 @@ class Simulator:
         self.eligible = [b.eligible for b in blocks]
         self.at_begin = [i for i, b in enumerate(blocks) if b.born is None]
         self.next_self = _next_selves(trace)
+        self.needs = self._needs()
         self.uses = _uses(trace)
 
     def run(self, swaps: Iterable[Swap]) -> Simulation:
@@ -105,6 +118,21 @@ class Simulator:
         replay = Replay(self, list(swaps))
         found = replay.iterate()
         return found if replay.repeats else replay.iterate()
+
+    def _needs(self) -> list[int]:
+        """For each op the room that it and the gap after it take beyond what they free.
+
+        Copies in leave that room alone.
+        """
+        needs = []
+        for op in range(len(self.seconds)):
+            most = live = 0
+            for slot in (self.slots[2 * op + 1], self.slots[2 * op + 2]):
+                if slot is not None:
+                    most = max(most, live + slot.most_bytes)
+                    live += slot.net_bytes - slot.late_bytes
+            needs.append(most)
+        return needs
 
     def last_use(self, block: int, op: int) -> int:
         """The last op before `op` that used the block; negative if that was an iteration ago."""
@@ -146,22 +174,7 @@ def _uses(trace: Trace) -> list[list[int]]:
 
 
 def _next_selves(trace: Trace) -> dict[int, int]:
-    """Which block of the next iteration a block that outlives this one is.
-
-    What is there all the time is itself. What is born here and lives on is a block there that was
-    there at the begin and is freed: gradients that the next iteration clears are such. The n-th of
-    a size is the n-th of that size.
-    """
-    found = {}
-    waiting: dict[int, list[int]] = {}
-    for index, block in enumerate(trace.blocks):
-        if block.born is None and block.freed is None:
-            found[index] = index
-        elif block.born is None:
-            waiting.setdefault(block.bytes, []).append(index)
-    for queue in waiting.values():
-        queue.reverse()
-    for index, block in enumerate(trace.blocks):
-        if block.born is not None and block.freed is None and waiting.get(block.bytes):
-            found[index] = waiting[block.bytes].pop()
-    return found
+    """Which block of the next iteration each block is that outlives this one."""
+    lasting = {i: i for i, b in enumerate(trace.blocks) if b.born is None and b.freed is None}
+    carried = {b.carried_from: i for i, b in enumerate(trace.blocks) if b.carried_from is not None}
+    return lasting | carried

@@ -1,30 +1,9 @@
-"""What a simulation finds, and how it says that there is nothing to find."""
+"""What a simulation finds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from swapmem.errors import Error
-
-
-class Infeasible(Error):
-    """No order of copies lets the iteration pass: what one moment needs exceeds a budget.
-
-    Attributes:
-        op: index of the op, ``len(trace.ops)`` for what follows the last one.
-        needed_bytes: what has to be there at the same time.
-        budget_bytes: the device's budget, or the store's bytes where the store is too small.
-    """
-
-    def __init__(self, message: str, op: int, needed_bytes: int, budget_bytes: int) -> None:
-        super().__init__(message)
-        self.op = op
-        self.needed_bytes = needed_bytes
-        self.budget_bytes = budget_bytes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.op, self.needed_bytes, self.budget_bytes)
+from typing import NamedTuple
 
 
 class Stall(NamedTuple):

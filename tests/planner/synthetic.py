@@ -132,8 +132,10 @@ def network(
         if layer.parameter_bytes
     }
     momenta = {i: note.persistent(note.blocks[p].bytes, "v") for i, p in parameters.items()}
-    old_gradients = [note.persistent(note.blocks[p].bytes, "old dW") for p in parameters.values()]
-    for block in old_gradients:
+    old_gradients = {
+        i: note.persistent(note.blocks[p].bytes, "old dW") for i, p in parameters.items()
+    }
+    for block in old_gradients.values():
         note.free(block)
     arrays = {-1: note.allocate(batch_bytes, "images")}
     gap = gap_seconds
@@ -172,6 +174,10 @@ def network(
                 gradients[j] = note.allocate(layers[j].bytes, f"{layers[j].name} gradient")
         if i in parameters:
             parameter_gradients[i] = note.allocate(layer.parameter_bytes, f"{layer.name}.dW")
+            # In the steady state it is the gradient that the next iteration clears.
+            old = old_gradients[i]
+            carried = replace(note.blocks[old], carried_from=parameter_gradients[i])
+            note.blocks[old] = carried
         name = f"{layer.name} backward"
         note.end(name, "backward", 2 * layer.seconds, touched, written, layer.segment, gap)
         note.free(gradients.pop(i))
