@@ -1,23 +1,43 @@
-"""Which of Chainer's devices trains."""
+"""Which of Chainer's devices trains, and in how much memory."""
 
+import os
+from argparse import Namespace
 from typing import Any
 
 import chainer
+import numpy as np
 
+import swapmem
+from swapmem import _core
+from swapmem.sizes import parse_bytes
 from train.errors import InputError
+from train.parallel import ALONE, Processes
+
+#: What a manager takes of a machine's RAM if nobody says how much: of all as its device, or of
+#: what is available as the place where GPUs' arrays are swapped out to.
+_RAM_SHARE = 0.8
+_PINNED_SHARE = 0.5
 
 
-def choose_device(gpu: int) -> Any:
-    """Returns Chainer's device for a GPU and makes it the current one.
+def choose_device(gpus: list[int], processes: Processes = ALONE) -> Any:
+    """Returns the device of Chainer's that this process trains on and makes it the current one.
 
     Args:
-        gpu: Number of the GPU from 0; below 0 for none, that is NumPy.
+        gpus: Numbers of the GPUs of this machine, from 0; empty for none, that is NumPy.
+        processes: The processes of a machine take one GPU each, in this order.
 
     Raises:
-        InputError: There is no such GPU, or none can be used; says why.
+        InputError: There is no such GPU, none can be used, or there are fewer than processes;
+            says why.
     """
-    if gpu < 0:
+    if not gpus:
         return chainer.get_device("@numpy")
+    if processes.node_size > len(gpus):
+        raise InputError(
+            f"--gpu names {len(gpus)} GPUs and {processes.node_size} processes run on this "
+            f"machine: name one for each"
+        )
+    gpu = gpus[processes.node_rank]
     # Chainer calls CUDA available wherever CuPy is installed, with or without a GPU.
     try:
         import cupy
@@ -32,3 +52,63 @@ def choose_device(gpu: int) -> Any:
     device = chainer.get_device(f"@cupy:{gpu}")
     device.use()
     return device
+
+
+def memory_options(
+    args: Namespace, device: Any, processes: Processes = ALONE
+) -> dict[str, Any] | None:
+    """Returns what a :class:`swapmem.Manager` is to be made with; None without ``--ooc``.
+
+    What lies in the machine's RAM is divided by its processes: the budget where there is no GPU,
+    and what is swapped out where there is one. Every process asks before any makes its manager,
+    which takes of what is available.
+
+    Args:
+        args: ``ooc``, ``device_memory``, ``host_memory`` and ``spill_dir``.
+        device: Chainer's device.
+        processes: Those of this machine.
+
+    Raises:
+        InputError: A size is none.
+    """
+    if args.ooc is None:
+        return None
+    if args.ooc == "recompute":
+        raise InputError("--ooc recompute: not there yet; take --ooc swap")
+    options = {"spill_dir": args.spill_dir}
+    if device.xp is np:
+        ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        share = _share("--device-memory", args.device_memory, _RAM_SHARE * ram_bytes, processes)
+        return {**options, "device": "host", "device_memory": share}
+    available_bytes = _core.available_memory_bytes()
+    share = _share("--host-memory", args.host_memory, _PINNED_SHARE * available_bytes, processes)
+    name = f"cuda:{device.device.id}"
+    return {
+        **options, "device": name, "device_memory": args.device_memory, "host_memory": share,
+    }  # fmt: skip
+
+
+def _share(option: str, size: str | None, default_bytes: float, processes: Processes) -> Any:
+    if processes.node_size == 1:
+        return size  # the manager knows its defaults
+    try:
+        size_bytes = int(default_bytes) if size is None else parse_bytes(size)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from error
+    return size_bytes // processes.node_size
+
+
+def make_manager(options: dict[str, Any] | None) -> swapmem.Manager | None:
+    """Makes the memory manager; None for None.
+
+    Raises:
+        InputError: A size or the directory cannot be.
+    """
+    if options is None:
+        return None
+    import swapmem.chainer  # announces Chainer's arrays to the manager
+
+    try:
+        return swapmem.Manager(**options)
+    except (ValueError, OSError, swapmem.Error) as error:
+        raise InputError(f"--device-memory, --host-memory or --spill-dir: {error}") from error

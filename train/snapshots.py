@@ -47,26 +47,32 @@ def save(path: str | os.PathLike[str], target: Any) -> None:
 class Snapshot(training.Extension):
     """Saves the trainer, and with it what Chainer leaves out.
 
-    Beside the trainer's own state a snapshot holds NumPy's random state (dropout draws from it),
-    what tells this run from others, and which snapshots of this run are kept. A run that is
-    resumed from it gives the same weights, bit for bit, as one that was not interrupted.
+    Beside the trainer's own state a snapshot holds what tells this run from others, and which
+    snapshots of this run are kept. A run that is resumed from it gives the same weights, bit for
+    bit, as one that was not interrupted. It needs no random state: see
+    :class:`train.updaters.Updater`.
 
     Args:
         identity: What a run that resumes must have in common with this one, by option name.
         n_retains: How many snapshots to keep; older ones that this run wrote are removed, no
             other file ever is. 0 keeps all.
+        writes: Whether this process writes them; of several processes only one does, and all
+            load them.
     """
 
     # After all others: a snapshot holds their state as it is at the end of the iteration.
     priority = -200
 
-    def __init__(self, identity: Mapping[str, str | int], n_retains: int = 0):
+    def __init__(self, identity: Mapping[str, str | int], n_retains: int = 0, writes: bool = True):
         self._identity = dict(identity)
         self._n_retains = n_retains
+        self._writes = writes
         self._written: list[str] = []
 
     def __call__(self, trainer: training.Trainer) -> None:
         """Writes ``snapshot_iter_N`` into the trainer's output directory."""
+        if not self._writes:
+            return
         name = f"{_PREFIX}{trainer.updater.iteration}"
         self._written = [w for w in self._written if w != name] + [name]
         stale = self._written[: -self._n_retains] if self._n_retains else []
@@ -76,13 +82,7 @@ class Snapshot(training.Extension):
             Path(trainer.out, old).unlink(missing_ok=True)
 
     def serialize(self, serializer: Any) -> None:
-        """Saves or loads the random state and the names of the snapshots that are kept."""
-        _, keys, position, has_gauss, gauss = np.random.get_state()
-        keys = serializer("random_keys", keys)
-        position = serializer("random_position", position)
-        has_gauss = serializer("random_has_gauss", has_gauss)
-        gauss = serializer("random_gauss", gauss)
-        np.random.set_state(("MT19937", keys, position, has_gauss, gauss))
+        """Saves or loads the names of the snapshots that are kept."""
         self._written = json.loads(serializer("written", json.dumps(self._written)))
         # Compared by load_trainer before anything is loaded.
         serializer("identity", json.dumps(self._identity))

@@ -1,15 +1,20 @@
 """Chainer's trainer as this project sets it up."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import chainer
 from chainer import training
 from chainer.training import extensions, triggers
 
 from train import progress, snapshots
 from train.batches import EndlessBatches, SweepBatches
+from train.evaluation import Evaluation
+from train.parallel import ALONE, Processes
+from train.pictures import PlotLog
+from train.schedules import Rate, Schedule
+from train.updaters import Updater
 
 COLUMNS = (
     "epoch",
@@ -68,81 +73,94 @@ class EveryAndLast:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Recipe:
     """How a model is trained.
 
     Attributes:
         end: When to stop.
+        schedule: Tells the optimizer's rates.
         evaluate_every: How often to evaluate and save, length and unit.
         log_every: How often to log, length and unit.
-        lr: Learning rate of the first epochs.
-        lr_step: The learning rate is divided by ten every so many epochs.
-        momentum: Momentum of the gradient descent.
-        weight_decay: Factor of the weights that is added to their gradients.
+        bias_rate: Factor of the learning rate of biases.
+        accumulate: How many batches make an update.
+        seed: Of what is drawn at random in updates.
         n_retains: How many snapshots to keep, 0 for all.
     """
 
     end: Until
+    schedule: Schedule
     evaluate_every: tuple[int, str] = (1, "epoch")
     log_every: tuple[int, str] = (1000, "iteration")
-    lr: float = 0.01
-    lr_step: int = 30
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    bias_rate: float = 1.0
+    accumulate: int = 1
+    seed: int = 0
     n_retains: int = 2
 
 
 def make_trainer(
-    model: chainer.Chain,
+    optimizer: Any,
     training_batches: EndlessBatches,
     validation_batches: SweepBatches,
-    schedule: Schedule,
+    recipe: Recipe,
     out: str,
-    identity: dict[str, str | int],
+    identity: Mapping[str, str | int],
     device: Any,
+    processes: Processes = ALONE,
 ) -> training.Trainer:
     """Puts model, data and extensions together.
 
     Args:
-        model: Called with a batch's images and labels for its loss.
+        optimizer: Set up for the model, which is called with images and labels for its loss.
         training_batches: Batches without end.
         validation_batches: Batches of one sweep.
-        schedule: How to train.
-        out: Directory for the log and the snapshots; exists.
+        recipe: How to train.
+        out: Directory for the log, the pictures and the snapshots; exists.
         identity: What a run that resumes from a snapshot must have in common with this one.
         device: Chainer's device, where the model is; batches are sent there.
+        processes: Those that train this model together. The first one writes the files.
 
     Returns:
         The trainer, not run yet.
     """
-    optimizer = chainer.optimizers.MomentumSGD(lr=schedule.lr, momentum=schedule.momentum)
-    optimizer.setup(model)
-    optimizer.add_hook(chainer.optimizer_hooks.WeightDecay(schedule.weight_decay))
-    updater = training.StandardUpdater(training_batches, optimizer, device=device)
-    trainer = training.Trainer(updater, schedule.end, out)
+    model = optimizer.target
+    updater = Updater(
+        training_batches, optimizer, device, recipe.seed, recipe.accumulate, processes
+    )
+    trainer = training.Trainer(updater, recipe.end, out)
 
     def evaluated() -> EveryAndLast:
-        return EveryAndLast(schedule.evaluate_every, schedule.end)
+        return EveryAndLast(recipe.evaluate_every, recipe.end)
 
-    def logged() -> EveryAndLast:
-        return EveryAndLast(schedule.log_every, schedule.end)
-
+    trainer.extend(Rate(recipe.schedule, recipe.bias_rate))
     trainer.extend(
-        extensions.ExponentialShift("lr", 0.1),
-        trigger=triggers.IntervalTrigger(schedule.lr_step, "epoch"),
-    )
-    # The weights are saved before they are evaluated: a broken validation image cannot cost them.
-    trainer.extend(
-        extensions.snapshot_object(model, "model_iter_{.updater.iteration}", snapshots.save),
+        lambda _: processes.average_persistent(model),
+        name="average_persistent",
         trigger=evaluated(),
-        priority=training.PRIORITY_WRITER + 1,
+        priority=training.PRIORITY_WRITER + 2,
     )
-    evaluator = extensions.Evaluator(validation_batches, model, device=device)
-    trainer.extend(evaluator, trigger=evaluated())
+    trainer.extend(Evaluation(validation_batches, model, device, processes), trigger=evaluated())
+    snapshot = snapshots.Snapshot(identity, recipe.n_retains, writes=processes.is_first)
+    trainer.extend(snapshot, trigger=evaluated())
+    if processes.is_first:
+        # The weights are saved before they are evaluated: a broken image cannot cost them.
+        trainer.extend(
+            extensions.snapshot_object(model, "model_iter_{.updater.iteration}", snapshots.save),
+            trigger=evaluated(),
+            priority=training.PRIORITY_WRITER + 1,
+        )
+        _extend_with_log(trainer, recipe)
+    return trainer
+
+
+def _extend_with_log(trainer: training.Trainer, recipe: Recipe) -> None:
+    def logged() -> EveryAndLast:
+        return EveryAndLast(recipe.log_every, recipe.end)
+
     trainer.extend(extensions.observe_lr(), trigger=logged())
     trainer.extend(extensions.LogReport(trigger=logged()))
     report, bar = progress.printing_extensions(COLUMNS, sys.stdout)
     trainer.extend(report, trigger=logged())
     trainer.extend(bar)
-    trainer.extend(snapshots.Snapshot(identity, schedule.n_retains), trigger=evaluated())
-    return trainer
+    for name in ("loss", "accuracy"):
+        columns = (f"main/{name}", f"validation/main/{name}")
+        trainer.extend(PlotLog(columns, f"{name}.png"), name=f"plot_{name}", trigger=logged())

@@ -70,7 +70,7 @@ def test_an_interrupted_run_goes_on_out_of_core_as_if_nothing_had_been(command):
 
 def test_an_interrupt_ends_the_run_and_leaves_no_other_file(command, write_list, in_tmp):
     (in_tmp / "spill").mkdir()
-    lists = [write_list("train", 2, (64, 64)), write_list("val", 1, (64, 64))]
+    lists = [write_list("train", 2, (64, 64)), write_list("val", 2, (64, 64))]
     options = "-a wide --insize 64 --classes 3 -B 2 -j 2 -E 100000 --ooc --device-memory 24MiB"
     # A process of a test runner in the background would ignore the signal.
     program = (
