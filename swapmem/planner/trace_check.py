@@ -47,9 +47,9 @@ class _Check:
             if size < 0:
                 self.refuse(f"batch[{i}]", f"{size} bytes are less than none")
         self.machine(self.trace.machine)
-        self.ops()
         self.blocks()
         self.changes()
+        self.ops()
 
     def time(self, place: str, seconds: float) -> None:
         if not (math.isfinite(seconds) and seconds >= 0):
