@@ -11,9 +11,12 @@ Choices and names are the calling thread's own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
+
+from swapmem.chainer import recompute
 
 
 class _State(threading.local):
@@ -21,6 +24,7 @@ class _State(threading.local):
 
     chosen: frozenset[str] = frozenset()
     current: str | None = None
+    is_recomputed: bool = False
 
 
 _state = _State()
@@ -29,10 +33,15 @@ _state = _State()
 def segment(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a part of a model under a name.
 
+    What the part does may depend on its arguments, on parameters and on random numbers, and on
+    nothing that is another between its forward and its backward. In a part that is recomputed,
+    parameters must not be updated in between either.
+
     Args:
-        name: What the part is called; each part of a model has a name of its own.
+        name: What the part is called; each part of a model has a name of its own. A part within
+            another belongs to that one.
         function: The part: a link, or anything that is called with `arguments`.
-        arguments: What the part works on, mostly variables.
+        arguments: What the part works on: variables, tuples and lists of them, anything else.
 
     Returns:
         What `function` returns.
@@ -40,8 +49,13 @@ def segment(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     Example:
         >>> h = segment("stage2.0", self.block, h)
     """
-    with _named(name):
-        return function(*arguments)
+    # A part of a part that is recomputed is recomputed with it.
+    if name not in _state.chosen or _state.is_recomputed:
+        with _named(name, _state.is_recomputed):
+            return function(*arguments)
+    around = functools.partial(_named, name, True)
+    with around():
+        return recompute.call(name, function, arguments, around)
 
 
 def current() -> str | None:
@@ -95,10 +109,11 @@ def recomputing(names: Collection[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
-    before = _state.current
-    _state.current = name if before is None else before
+def _named(name: str, is_recomputed: bool) -> Iterator[None]:
+    before = _state.current, _state.is_recomputed
+    _state.current = name if before[0] is None else before[0]
+    _state.is_recomputed = is_recomputed
     try:
         yield
     finally:
-        _state.current = before
+        _state.current, _state.is_recomputed = before

@@ -6,6 +6,7 @@ import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from swapmem.chainer.segments import segment
 from train.models.layers import averaged, averaged_to
 from train.models.network import AuxiliaryNetwork
 
@@ -68,18 +69,28 @@ class GoogLeNet(AuxiliaryNetwork):
         Returns:
             Three of float32, (n, classes), before softmax.
         """
-        h = _halved(F.relu(self.conv1(x)))
-        h = F.local_response_normalization(h, n=5)
-        h = F.relu(self.conv2(F.relu(self.conv2_reduce(h))))
-        h = _halved(F.local_response_normalization(h, n=5))
-        h = _halved(self.inc3b(self.inc3a(h)))
-        h = self.inc4a(h)
-        y1 = self.auxiliary1(h)
-        h = self.inc4d(self.inc4c(self.inc4b(h)))
-        y2 = self.auxiliary2(h)
-        h = _halved(self.inc4e(h))
-        h = self.inc5b(self.inc5a(h))
+        h = segment("conv1", self._first, x)
+        h = segment("conv2", self._second, h)
+        h = _halved(self._modules(h, "inc3a", "inc3b"))
+        h = self._modules(h, "inc4a")
+        y1 = segment("auxiliary1", self.auxiliary1, h)
+        h = self._modules(h, "inc4b", "inc4c", "inc4d")
+        y2 = segment("auxiliary2", self.auxiliary2, h)
+        h = _halved(self._modules(h, "inc4e"))
+        h = self._modules(h, "inc5a", "inc5b")
         return self.classifier(F.dropout(averaged(h), 0.4)), y1, y2
+
+    def _first(self, x: Variable) -> Variable:
+        return F.local_response_normalization(_halved(F.relu(self.conv1(x))), n=5)
+
+    def _second(self, x: Variable) -> Variable:
+        h = F.relu(self.conv2(F.relu(self.conv2_reduce(x))))
+        return _halved(F.local_response_normalization(h, n=5))
+
+    def _modules(self, x: Variable, *names: str) -> Variable:
+        for name in names:
+            x = segment(name, self[name], x)
+        return x
 
 
 class _Auxiliary(chainer.Chain):

@@ -5,6 +5,7 @@ import chainer.functions as F
 import chainer.links as L
 from chainer import Variable
 
+from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged
 from train.models.network import Network
 
@@ -58,9 +59,14 @@ class ResNet50(Network):
         Returns:
             float32, (n, classes).
         """
-        h = F.max_pooling_2d(F.relu(self.conv1(x)), 3, stride=2)
-        h = self.stage5(self.stage4(self.stage3(self.stage2(h))))
+        h = segment("conv1", self._first, x)
+        for stage in ("stage2", "stage3", "stage4", "stage5"):
+            for index, block in enumerate(self[stage]):
+                h = segment(f"{stage}.{index}", block, h)
         return self.classifier(averaged(h))
+
+    def _first(self, x: Variable) -> Variable:
+        return F.max_pooling_2d(F.relu(self.conv1(x)), 3, stride=2)
 
     @classmethod
     def _stage(cls, blocks: int, channels: int, out: int, stride: int) -> chainer.Sequential:
