@@ -6,27 +6,27 @@ import numpy as np
 
 from swapmem.planner.intervals import NEVER, Integers
 from swapmem.planner.plan import Swap
-from swapmem.planner.selection import Chosen, Problem
+from swapmem.planner.selection import Choice, Chosen, Problem
 
 
-def schedule(problem: Problem, chosen: Chosen, lead: float) -> list[Swap]:
+def schedule(problem: Problem, chosen: Chosen, choice: Choice) -> list[Swap]:
     """Makes swaps of chosen intervals.
 
     From the last one needed to the first, the latest begin of each copy in follows, one after
-    another on the link. From the first to the last, each is then asked for `lead` times its copy
-    before that, but not before there is room for it until it is needed.
+    another on the link. From the first to the last, each is then asked for some time before that,
+    but not before there is room for it until it is needed.
 
     Args:
         problem: the trace and the machine.
         chosen: which of its idle intervals are used.
-        lead: how much earlier than necessary a copy in is asked for, as a multiple of its time.
+        choice: how much earlier than necessary, and when ops are taken to run.
 
     Returns:
         The swaps, in the order of a plan.
     """
     idle = problem.idle
     numbers = np.flatnonzero(chosen)
-    fetch_at = _fetch_ops(problem, numbers, problem.resident(chosen), lead)
+    fetch_at = _fetch_ops(problem, numbers, problem.live - idle.covered(chosen), choice)
     swaps: list[Swap] = []
     for number, fetch in zip(numbers.tolist(), fetch_at, strict=True):
         before = int(idle.before[number])
@@ -52,10 +52,13 @@ def ordered(swaps: list[Swap]) -> list[Swap]:
     return sorted(swaps, key=key)
 
 
-def _fetch_ops(problem: Problem, numbers: Integers, resident: Integers, lead: float) -> list[int]:
+def _fetch_ops(
+    problem: Problem, numbers: Integers, resident: Integers, choice: Choice
+) -> list[int]:
     idle, ops, budget = problem.idle, problem.ops, problem.budget_bytes
-    begins = np.concatenate((problem.times[1::2], problem.times[1::2] + problem.period))
-    latest = _latest_begins(problem, numbers)
+    times, period = choice.timeline.times, choice.timeline.period_seconds
+    begins = np.concatenate((times[1::2], times[1::2] + period))
+    latest = _latest_begins(problem, numbers, choice)
     resident = resident.copy()
     found = [0] * len(numbers)
     before = idle.before[numbers]
@@ -65,9 +68,9 @@ def _fetch_ops(problem: Problem, numbers: Integers, resident: Integers, lead: fl
             break
         number = numbers[place]
         need, size = int(before[place]), int(idle.bytes[number])
-        asked = latest[place] - lead * float(problem.in_seconds[number])
+        asked = latest[place] - choice.lead * float(problem.in_seconds[number])
         useful = int(np.searchsorted(begins, asked, "right")) - 1
-        gone = problem.times[2 * idle.after[number] + 2] + problem.out_seconds[number]
+        gone = times[2 * idle.after[number] + 2] + problem.out_seconds[number]
         first = int(np.searchsorted(begins, gone))
         first = max(useful, min(first, need), int(idle.after[number]) + 1)
         fetch = _with_room(resident, first, need, ops, budget - size)
@@ -79,9 +82,9 @@ def _fetch_ops(problem: Problem, numbers: Integers, resident: Integers, lead: fl
     return found
 
 
-def _latest_begins(problem: Problem, numbers: Integers) -> list[float]:
+def _latest_begins(problem: Problem, numbers: Integers, choice: Choice) -> list[float]:
     """When each copy in has to begin, so that none is late, one after another on the link."""
-    due = problem.due[numbers]
+    due = problem.due(choice.timeline)[numbers]
     latest = [0.0] * len(numbers)
     free = np.inf
     for place in np.argsort(-due, kind="stable").tolist():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from swapmem.planner.intervals import NEVER
-from swapmem.planner.selection import Choice, Problem
+from swapmem.planner.selection import Choice, Problem, Timeline
 from swapmem.planner.simulation import Simulation, Stall
 
 # Of how many stalls the causes are looked at in one round, the longest first.
@@ -29,6 +29,10 @@ def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterato
     Yields:
         Choices that differ from it.
     """
+    if simulation.stalls:
+        # What is late need not be early for what waits anyway.
+        yield replace(choice, timeline=Timeline.of(simulation))
+        yield replace(choice, timeline=Timeline.of(simulation), extra=(), banned=())
     longest = sorted(simulation.stalls, key=lambda stall: (-stall.seconds, stall.op))
     for stall in longest[:_STALLS]:
         if stall.block is None or stall.cause == "copy out late":
@@ -58,8 +62,8 @@ def _earlier_back(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Ch
     for number in np.flatnonzero(late).tolist():
         size = int(idle.bytes[number])
         takes = float(problem.in_seconds[number])
-        begin = problem.times[min(2 * op + 1, 2 * problem.ops)]
+        begin = choice.timeline.times[min(2 * op + 1, 2 * problem.ops)]
         for copies in (1.0, 2.0):
-            first = int(np.searchsorted(problem.times, begin - copies * takes, "right")) - 1
+            first = int(np.searchsorted(choice.timeline.times, begin - copies * takes, "right")) - 1
             yield choice.with_extra(max(first, 0), 2 * op, size)
         yield choice.without(number)

@@ -15,6 +15,48 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Spans:
+    """The slots of intervals: from `low` to `high`, and from 0 to `wrapped` of the next iteration.
+
+    `high` may be less than `low`, and `wrapped` -1: then there are none.
+    """
+
+    low: Integers
+    high: Integers
+    wrapped: Integers
+
+    def bytes_in(self, slots: int, sizes: Integers) -> Integers:
+        """The sum of the sizes of all intervals that cover each slot."""
+        change = np.zeros(slots + 1, np.int64)
+        part = self.low <= self.high
+        np.add.at(change, self.low[part], sizes[part])
+        np.subtract.at(change, self.high[part] + 1, sizes[part])
+        part = self.wrapped >= 0
+        change[0] += sizes[part].sum()
+        np.subtract.at(change, self.wrapped[part] + 1, sizes[part])
+        return change.cumsum()[:-1]
+
+    def least(self, values: Integers) -> Integers:
+        """The least of some values, one for each slot, in the slots of each interval."""
+        found = np.minimum(_least(values, self.low, self.high), _MOST)
+        return np.minimum(found, _least(values, np.zeros_like(self.low), self.wrapped))
+
+
+def _least(values: Integers, low: Integers, high: Integers) -> Integers:
+    """The least from one index to another, by tables of powers of two; huge for none."""
+    length = np.maximum(high - low + 1, 0)
+    found = np.full(len(low), _MOST)
+    table, step = values, 1
+    while True:
+        part = (length >= step) & (length < 2 * step)
+        found[part] = np.minimum(table[low[part]], table[high[part] + 1 - step])
+        if 2 * step > len(values):
+            return found
+        table = np.minimum(table[:-step], table[step:])
+        step *= 2
+
+
+@dataclass(frozen=True)
 class Intervals:
     """All idle intervals of a trace's eligible blocks, one entry of each array for each of them.
 
@@ -34,6 +76,7 @@ class Intervals:
         wrapped: last slot of the next iteration without it; -1 if the interval ends in this one.
         group: intervals of one block between which nothing writes it share a group: one copy in the
             store serves all of them.
+        first: whether it is the first of its group, so that its copy out has to be made.
         clean: whether the copy in the store is good in every iteration, because nothing writes it.
     """
 
@@ -46,6 +89,7 @@ class Intervals:
     high: Integers
     wrapped: Integers
     group: Integers
+    first: NDArray[np.bool_]
     clean: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -58,20 +102,20 @@ class Intervals:
         )
         return Intervals(self.ops, *columns)
 
+    @property
+    def spans(self) -> Spans:
+        """The slots without each block."""
+        return Spans(self.low, self.high, self.wrapped)
+
     def covered(self, chosen: NDArray[np.bool_] | Integers) -> Integers:
         """The bytes that some of them keep out in each slot, if each is out for all of it."""
         taken = self.take(chosen)
-        change = np.zeros(2 * self.ops + 2, np.int64)
-        np.add.at(change, taken.low, taken.bytes)
-        np.subtract.at(change, taken.high + 1, taken.bytes)
-        over = taken.wrapped >= 0
-        change[0] += taken.bytes[over].sum()
-        np.subtract.at(change, taken.wrapped[over] + 1, taken.bytes[over])
-        return change.cumsum()[:-1]
+        return taken.spans.bytes_in(2 * self.ops + 1, taken.bytes)
 
 
 #: In ``Intervals.before``: the block does not have to come back.
 NEVER = np.iinfo(np.int64).max
+_MOST = np.iinfo(np.int64).max
 
 
 def find(trace: Trace) -> Intervals:
@@ -108,18 +152,25 @@ def find(trace: Trace) -> Intervals:
         first_group[index] = group
         never_written = block.born is None and block.freed is None and not writes[index]
         for place, span in enumerate(spans):
-            group += place > 0 and span.after in writes[index]
-            rows.append(_Row(index, block.bytes, *span, group, never_written))
+            written = place > 0 and span.after in writes[index]
+            group += written
+            first = written or place == 0
+            rows.append(_Row(index, block.bytes, *span, group, first, never_written))
         # What comes back in the next iteration still has the copy that was made in this one.
         if heir is not None and uses[heir] and uses[heir][0] not in writes[heir]:
             handed_on[heir] = group
     same = {first_group[heir]: group for heir, group in handed_on.items()}
+    rows = [
+        row._replace(group=same[row.group], first=row.group == same[row.group] and row.first)
+        if row.group in same
+        else row
+        for row in rows
+    ]
     columns = [np.array([row[i] for row in rows], np.int64) for i in range(len(_Row._fields))]
-    groups = np.array([same.get(row.group, row.group) for row in rows], np.int64)
-    numbers, sizes, after, before, low, high, wrapped = columns[:7]
-    clean = columns[8].astype(np.bool_)
+    numbers, sizes, after, before, low, high, wrapped, groups = columns[:8]
+    flags = [column.astype(np.bool_) for column in columns[8:]]
     ops = len(trace.ops)
-    return Intervals(ops, numbers, sizes, after, before, low, high, wrapped, groups, clean)
+    return Intervals(ops, numbers, sizes, after, before, low, high, wrapped, groups, *flags)
 
 
 class _Span(NamedTuple):
@@ -139,6 +190,7 @@ class _Row(NamedTuple):
     high: int
     wrapped: int
     group: int
+    first: bool
     clean: bool
 
 

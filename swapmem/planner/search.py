@@ -10,11 +10,12 @@ from typing import Literal
 
 from swapmem.planner import preflight
 from swapmem.planner.bounds import lower_bound
+from swapmem.planner.cover import choose
 from swapmem.planner.fetches import schedule
 from swapmem.planner.improve import changes
 from swapmem.planner.plan import Plan, Swap
 from swapmem.planner.reasons import explain
-from swapmem.planner.selection import ORDERS, Choice, Problem
+from swapmem.planner.selection import ORDERS, Choice, Problem, Timeline
 from swapmem.planner.simulate import Simulation, Simulator
 from swapmem.planner.trace import Machine, Trace
 
@@ -25,11 +26,6 @@ _WORK = 400_000
 _FEWEST_STEPS, _MOST_STEPS = 16, 240
 # Nearer to the bound than this nothing is gained that could be measured.
 _NEAR = 1.0005
-_STARTS = tuple(
-    Choice(order, stretch, lead)
-    for stretch, lead in ((1.0, 2.0), (1.0, 0.5), (1.5, 2.0), (2.5, 4.0))
-    for order in ORDERS
-)
 
 
 @dataclass(frozen=True)
@@ -103,26 +99,27 @@ def swaps_for(trace: Trace, machine: Machine, steps: int | None = None) -> tuple
     problem = Problem(trace, machine)
     simulator = Simulator(trace, machine)
     left = steps or _steps(trace)
+    starts = _starts(Timeline.without_stalls(trace))
     tried: set[tuple[Swap, ...]] = set()
 
     def attempt(choice: Choice) -> Found | None:
         nonlocal left
-        swaps = tuple(schedule(problem, problem.choose(choice), choice.lead))
+        swaps = tuple(schedule(problem, choose(problem, choice), choice))
         if swaps in tried:
             return None
         tried.add(swaps)
         left -= 1
         return Found(choice, swaps, simulator.run(swaps))
 
-    swaps = tuple(schedule(problem, problem.choose(_STARTS[0]), _STARTS[0].lead))
-    best = Found(_STARTS[0], swaps, simulator.run(swaps))
+    swaps = tuple(schedule(problem, choose(problem, starts[0]), starts[0]))
+    best = Found(starts[0], swaps, simulator.run(swaps))
     if not bound.excess_bytes:
         return best, bound.seconds
 
     def near() -> bool:
         return not best.simulation.misses and best.simulation.seconds <= _NEAR * bound.seconds
 
-    for choice in _STARTS[1:]:
+    for choice in starts[1:]:
         if left <= 0 or near():
             break
         found = attempt(choice)
@@ -140,6 +137,15 @@ def swaps_for(trace: Trace, machine: Machine, steps: int | None = None) -> tuple
                 improved = True
                 break
     return best, bound.seconds
+
+
+def _starts(timeline: Timeline) -> list[Choice]:
+    return [
+        Choice(timeline, order, stretch, lead, thrifty)
+        for stretch, lead in ((1.0, 2.0), (1.0, 0.5), (1.5, 2.0), (2.5, 4.0))
+        for thrifty in (False, True)
+        for order in ORDERS
+    ]
 
 
 def _steps(trace: Trace) -> int:
