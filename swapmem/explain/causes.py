@@ -60,10 +60,13 @@ class Causes:
 
     def of_data(self, begin_seconds: float, end_seconds: float, op: int | None) -> Finding | None:
         """An op waited for blocks that it touches; None if none came in meanwhile."""
-        copy = _last_within(self._ins, begin_seconds, end_seconds)
-        if copy is None:
+        ended = _ended_within(self._ins, begin_seconds, end_seconds)
+        if not ended:
             return None
+        copy = ended[0]
         what = f"waited for {copy.name}, {format_bytes(copy.bytes)}"
+        if len(ended) > 1:
+            what += f", and {len(ended) - 1} more"
         took = milliseconds(copy.end_seconds - copy.begin_seconds)
         asked = self._asked_seconds(copy, op, end_seconds)
         if asked is None:
@@ -92,9 +95,11 @@ class Causes:
     def of_memory(self, begin_seconds: float, end_seconds: float, size: int) -> Finding:
         """An allocation, or a copy in, waited until something had left."""
         what = f"waited for memory for {format_bytes(size)}"
-        copy = _last_within(self._outs, begin_seconds, end_seconds)
-        if copy is None:
-            return Finding("copy out late", f"{what}, which blocks that leave without a copy", None)
+        ended = _ended_within(self._outs, begin_seconds, end_seconds)
+        if not ended:
+            why = f"{what}: blocks had to leave whose copies were still good"
+            return Finding("copy out late", why, None)
+        copy = ended[0]
         took = milliseconds(copy.end_seconds - copy.begin_seconds)
         if copy.planned:
             why = f"{what}: the copy out of {copy.name}, {format_bytes(copy.bytes)}, took {took} "
@@ -124,7 +129,7 @@ class Causes:
         return max((moment for moment in moments if moment <= end_seconds), default=None)
 
 
-def _last_within(copies: Sequence[Copy], begin: float, end: float) -> Copy | None:
-    """The copy whose end ended the wait."""
+def _ended_within(copies: Sequence[Copy], begin: float, end: float) -> list[Copy]:
+    """The copies that ended in a wait: first the one that took the most of it."""
     ended = [copy for copy in copies if begin < copy.end_seconds <= end + _MOMENT_SECONDS]
-    return max(ended, key=lambda copy: copy.end_seconds, default=None)
+    return sorted(ended, key=lambda copy: max(copy.begin_seconds, begin) - copy.end_seconds)

@@ -160,7 +160,12 @@ def thinned(points: list[tuple[float, int]]) -> list[tuple[float, int]]:
 
 def _ops(trace: Trace | None, events: Sequence[TraceEvent], begin_seconds: float) -> list[OpSpan]:
     """The outermost ops of the iteration, in order."""
-    ended = [event for event in events if event.kind == "end_op"]
+    # The last op of the iteration before may end as this one begins.
+    ended = [
+        event
+        for event in events
+        if event.kind == "end_op" and event.time_seconds - event.seconds / 2 > begin_seconds
+    ]
     # An op that is inside another ends before it and begins after it.
     ended.sort(key=lambda event: (event.time_seconds - event.seconds, -event.time_seconds))
     outermost: list[TraceEvent] = []

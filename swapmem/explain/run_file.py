@@ -8,15 +8,17 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 import swapmem.errors
 from swapmem.files import read_text, write_text
 from swapmem.planner import trace_json
 from swapmem.planner.plan import Plan
-from swapmem.planner.simulation import Copy, Simulation, Stall
+from swapmem.planner.simulation import Simulation
 from swapmem.planner.trace import Trace
 from swapmem.records import TraceEvent
 
@@ -53,6 +55,21 @@ class Run:
     block_ids: tuple[int, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+
+class _File(msgspec.Struct):
+    """The JSON object, as far as its shape goes."""
+
+    stats: dict[str, Any]
+    trace: Any
+    plan: Any
+    simulation: Simulation | None
+    block_ids: list[int]
+    about: dict[str, str]
+    notices: list[str]
+    op_names: list[str]
+    # As TraceEvent, with an index into op_names for the name.
+    events: list[tuple[float, str, int, int, int, float, int, int]]
 
 
 def save_run(
@@ -105,7 +122,7 @@ def save_run(
         "notices": list(notices),
         "stats": dict(stats),
         "trace": None if trace is None else trace_json.trace_object(trace),
-        "plan": None if plan is None else dataclasses.asdict(plan),
+        "plan": None if plan is None else trace_json.plan_object(plan),
         "simulation": None if simulation is None else dataclasses.asdict(simulation),
         "block_ids": list(block_ids),
         "op_names": list(names),
@@ -128,133 +145,78 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         OSError: The file cannot be read.
         RunFileError: It is no run file, one of another version, cut off, or was changed so that
             it contradicts itself.
-        swapmem.planner.trace_json.TraceError: The same of the trace in it.
+        swapmem.planner.errors.TraceError: The same of the trace and the plan in it.
     """
     name = os.fspath(path)
     try:
-        content = json.loads(read_text(path))
-    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
-        raise RunFileError(f"{name}: cut off or no JSON: {error}") from error
+        content = msgspec.json.decode(read_text(path))
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise RunFileError(f"{name}: cut off, or not what its name says: {error}") from error
+    except msgspec.DecodeError as error:
+        raise RunFileError(f"{name}: cut off, or no JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RunFileError(f"{name}: no run file: its \"format\" is not '{FORMAT}'")
+        raise RunFileError(f'{name}: no run file: its "format" is not "{FORMAT}"')
     if content.get("version") != VERSION:
         raise RunFileError(
             f"{name}: written in version {content.get('version')!r} of the format; "
             f"this swapmem reads version {VERSION}"
         )
-    return _Reader(name, content).run()
+    try:
+        file = msgspec.convert(content, _File)
+    except msgspec.ValidationError as error:
+        raise RunFileError(f"{name}: {error}") from error
+    return _run(file, name)
 
 
-class _Reader:
-    """Makes a `Run` of JSON, or says what is wrong with it."""
+def _run(file: _File, path: str) -> Run:
+    trace = plan = None
+    if file.trace is not None:
+        trace, _ = trace_json.from_object(file.trace, path)
+        if file.plan is not None:
+            plan = trace_json.plan_from_object(file.plan, trace, path)
+    elif file.plan is not None or file.simulation is not None:
+        raise RunFileError(f"{path}: trace: missing, but there is a plan or a simulation of it")
+    blocks = 0 if trace is None else len(trace.blocks)
+    if file.block_ids and len(file.block_ids) != blocks:
+        raise RunFileError(f"{path}: block_ids: {len(file.block_ids)} for {blocks} blocks")
+    if trace is not None and file.simulation is not None:
+        _check_simulation(file.simulation, trace, path)
+    return Run(
+        events=tuple(_events(file, path)),
+        stats=file.stats,
+        trace=trace,
+        plan=plan,
+        simulation=file.simulation,
+        block_ids=tuple(file.block_ids),
+        about=file.about,
+        notices=tuple(file.notices),
+    )
 
-    def __init__(self, path: str, content: dict[str, Any]) -> None:
-        self._path = path
-        self._content = content
 
-    def run(self) -> Run:
-        trace = plan = None
-        if self._content.get("trace") is not None:
-            trace, _ = trace_json.from_object(self._content["trace"], self._path)
-        if self._content.get("plan") is not None:
-            self._require(trace is not None, "plan", "there is no trace that it plans")
-            plan = trace_json.plan_from_object(self._content["plan"], trace, self._path)
-        block_ids = tuple(self._list("block_ids"))
-        expected = 0 if trace is None else len(trace.blocks)
-        fits = not block_ids or len(block_ids) == expected
-        self._require(fits, "block_ids", f"{len(block_ids)} of them for {expected} blocks")
-        self._require(all(isinstance(i, int) for i in block_ids), "block_ids", "no whole numbers")
-        return Run(
-            events=self._events(),
-            stats=self._object("stats"),
-            trace=trace,
-            plan=plan,
-            simulation=None if trace is None else self._simulation(trace),
-            block_ids=block_ids,
-            about={str(key): str(text) for key, text in self._object("about").items()},
-            notices=tuple(map(str, self._list("notices"))),
-        )
+def _events(file: _File, path: str) -> Iterator[TraceEvent]:
+    last_seconds = -math.inf
+    for i, (time_seconds, kind, block, size, op, seconds, *after) in enumerate(file.events):
+        if not 0 <= op < len(file.op_names):
+            raise RunFileError(f"{path}: events[{i}]: op {op} of {len(file.op_names)} names")
+        if seconds < 0 or min(block, size, *after) < 0:
+            raise RunFileError(f"{path}: events[{i}]: a figure is below 0")
+        if time_seconds < last_seconds:
+            raise RunFileError(f"{path}: events[{i}]: earlier than the event before it")
+        last_seconds = time_seconds
+        yield TraceEvent(time_seconds, kind, block, size, file.op_names[op], seconds, *after)
 
-    def _simulation(self, trace: Trace) -> Simulation | None:
-        if self._content.get("simulation") is None:
-            return None
-        fields = self._object("simulation")
-        try:
-            copies = tuple(Copy(*row) for row in fields["copies"])
-            stalls = tuple(Stall(*row) for row in fields["stalls"])
-            simulation = Simulation(
-                **{
-                    **fields,
-                    "copies": copies,
-                    "stalls": stalls,
-                    "op_begin_seconds": tuple(fields["op_begin_seconds"]),
-                    "op_end_seconds": tuple(fields["op_end_seconds"]),
-                    "curve": tuple((time, size) for time, size in fields["curve"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFileError(f"{self._path}: simulation: {error}") from error
-        ops, blocks = len(trace.ops), len(trace.blocks)
-        for what, times in (
-            ("begin", simulation.op_begin_seconds),
-            ("end", simulation.op_end_seconds),
-        ):
-            self._require(len(times) == ops, f"simulation.op_{what}_seconds", f"not {ops} of them")
-        for i, copy in enumerate(copies):
-            known = isinstance(copy.block, int) and 0 <= copy.block < blocks
-            self._require(known, f"simulation.copies[{i}]", f"no block {copy.block!r}")
-        for i, stall in enumerate(stalls):
-            known = stall.block is None or 0 <= stall.block < blocks
-            self._require(known, f"simulation.stalls[{i}]", f"no block {stall.block!r}")
-        return simulation
 
-    def _events(self) -> tuple[TraceEvent, ...]:
-        names = self._list("op_names")
-        events = []
-        last_seconds = -math.inf
-        for i, row in enumerate(self._list("events")):
-            place = f"events[{i}]"
-            self._require(isinstance(row, list) and len(row) == 8, place, "not 8 values")
-            time_seconds, kind, block, size, op, seconds, resident, charged = row
-            self._require(isinstance(kind, str), place, f"kind {kind!r}")
-            self._require(
-                isinstance(op, int) and 0 <= op < len(names),
-                place,
-                f"op {op!r}, but {len(names)} names",
-            )
-            numbers = (time_seconds, seconds)
-            self._require(
-                all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
-                and seconds >= 0,
-                place,
-                "no time",
-            )
-            counts = (block, size, resident, charged)
-            self._require(
-                all(isinstance(v, int) and v >= 0 for v in counts), place, "no byte count"
-            )
-            self._require(time_seconds >= last_seconds, place, "earlier than the event before it")
-            last_seconds = time_seconds
-            events.append(
-                TraceEvent(time_seconds, kind, block, size, names[op], seconds, resident, charged)
-            )
-        return tuple(events)
-
-    def _list(self, key: str) -> list[Any]:
-        value = self._content.get(key)
-        self._require(isinstance(value, list), key, "missing, or no list")
-        assert isinstance(value, list)
-        return value
-
-    def _object(self, key: str) -> dict[str, Any]:
-        value = self._content.get(key)
-        self._require(isinstance(value, dict), key, "missing, or no object")
-        assert isinstance(value, dict)
-        return value
-
-    def _require(self, holds: bool, place: str, what: str) -> None:
-        if not holds:
-            raise RunFileError(f"{self._path}: {place}: {what}")
+def _check_simulation(simulation: Simulation, trace: Trace, path: str) -> None:
+    ops, blocks = len(trace.ops), len(trace.blocks)
+    if not len(simulation.op_begin_seconds) == len(simulation.op_end_seconds) == ops:
+        raise RunFileError(f"{path}: simulation: not of {ops} ops, as the trace is")
+    for copy in simulation.copies:
+        if not 0 <= copy.block < blocks or copy.direction not in ("out", "in"):
+            raise RunFileError(f"{path}: simulation.copies: {copy.direction} of {copy.block}")
+    for stall in simulation.stalls:
+        known = stall.block is None or 0 <= stall.block < blocks
+        if not known or not 0 <= stall.op <= ops:
+            raise RunFileError(f"{path}: simulation.stalls: op {stall.op}, block {stall.block}")
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
-from swapmem.explain.causes import milliseconds
 from swapmem.explain.identity import block_name
 from swapmem.explain.tiers import stored_tiers
 from swapmem.explain.timeline import CAUSES, Cause, Copy, OpSpan, Stall, Tier, Timeline
@@ -42,28 +42,33 @@ def simulated(trace: Trace, simulation: foretold.Simulation) -> Timeline:
         ops=tuple(ops),
         outs=tuple(lanes["out"]),
         ins=tuple(lanes["in"]),
-        stalls=tuple(_stall(trace, simulation, stall) for stall in simulation.stalls),
+        stalls=tuple(_stalls(trace, simulation)),
         tiers=_tiers(trace, simulation),
     )
 
 
-def _stall(trace: Trace, simulation: foretold.Simulation, stall: foretold.Stall) -> Stall:
+def _stalls(trace: Trace, simulation: foretold.Simulation) -> list[Stall]:
+    """Stalls of one op follow each other, and it begins after the last of them."""
     count = len(trace.ops)
-    if stall.op < count:
-        end = simulation.op_begin_seconds[stall.op]
-        name = trace.ops[stall.op].name
-    else:
-        # What waits behind the last op are allocations of the time after it.
-        end = min((simulation.op_end_seconds or (0.0,))[-1] + stall.seconds, simulation.seconds)
-        name = ""
-    cause = cast(Cause, stall.cause)
-    what = "memory"
-    if stall.block is not None:
-        size = format_bytes(trace.blocks[stall.block].bytes)
-        what = f"{block_name(trace.blocks, stall.block)}, {size}"
-    why = f"waited {milliseconds(stall.seconds)} for {what}: {CAUSES[cause]}"
-    op = stall.op if stall.op < count else None
-    return Stall(op, name, end - stall.seconds, end, stall.block, cause, why)
+    last_end = simulation.op_end_seconds[-1] if count else 0.0
+    stalls = []
+    for op, group in itertools.groupby(simulation.stalls, key=lambda stall: stall.op):
+        waits = list(group)
+        seconds = sum(stall.seconds for stall in waits)
+        # Behind the last op are the allocations of the time after it.
+        begin = simulation.op_begin_seconds[op] - seconds if op < count else last_end
+        for wait in waits:
+            end = begin + wait.seconds
+            cause = cast(Cause, wait.cause)
+            what = "memory"
+            if wait.block is not None:
+                size = format_bytes(trace.blocks[wait.block].bytes)
+                what = f"{block_name(trace.blocks, wait.block)}, {size}"
+            why = f"waited for {what}: {CAUSES[cause]}"
+            index, name = (op, trace.ops[op].name) if op < count else (None, "")
+            stalls.append(Stall(index, name, begin, end, wait.block, cause, why))
+            begin = end
+    return stalls
 
 
 def _tiers(trace: Trace, simulation: foretold.Simulation) -> tuple[Tier, ...]:

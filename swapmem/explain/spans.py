@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 Span = tuple[float, float]
+# What ends and begins at one moment is told apart by the rounding of sums of times.
+_ROUNDING_SECONDS = 1e-7
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
@@ -82,7 +84,7 @@ def rows(spans: Sequence[Span]) -> list[int]:
     count = 0
     for i in sorted(range(len(spans)), key=lambda i: spans[i]):
         begin, end = spans[i]
-        while busy and busy[0][0] <= begin:
+        while busy and busy[0][0] <= begin + _ROUNDING_SECONDS:
             heapq.heappush(free, heapq.heappop(busy)[1])
         if free:
             row = heapq.heappop(free)

@@ -167,3 +167,24 @@ class Timeline:
     def longest_stalls(self, count: int = 10) -> list[Stall]:
         """The longest stalls, the longest first."""
         return sorted(self.stalls, key=lambda stall: (-stall.seconds, stall.begin_seconds))[:count]
+
+
+def memory_by_tier(timeline: Timeline) -> tuple[list[float], list[list[int]]]:
+    """What each tier holds at the moments at which any of them changes.
+
+    Returns:
+        The moments, in order, and for each tier its bytes from each of them on.
+    """
+    moments = sorted({time for tier in timeline.tiers for time, _ in tier.points})
+    layers = []
+    for tier in timeline.tiers:
+        sizes: list[int] = []
+        following = 0
+        for moment in moments:
+            size = sizes[-1] if sizes else 0
+            while following < len(tier.points) and tier.points[following][0] <= moment:
+                size = tier.points[following][1]
+                following += 1
+            sizes.append(size)
+        layers.append(sizes)
+    return moments, layers
