@@ -7,6 +7,7 @@
 #include "bindings/host_runtime.h"
 #include "bindings/make_engine.h"
 #include "bindings/numpy_handler.h"
+#include "core/plan.h"
 #include "core/size_class.h"
 #include "cuda/streams.h"
 #include "host/available_memory.h"
@@ -102,7 +103,9 @@ py::dict stats(Runtime& self) {
       "transfer_errors"_a = s.transfer_errors, "stall_seconds"_a = s.stall_seconds,
       "faults"_a = s.faults, "fault_seconds"_a = s.fault_seconds, "allocations"_a = s.allocations,
       "frees"_a = s.frees, "warm_hits"_a = s.warm_hits, "iterations"_a = s.iterations,
-      "largest_op_bytes"_a = s.largest_op_bytes, "largest_op"_a = s.largest_op, "by_op"_a = by_op,
+      "planned_iterations"_a = s.planned_iterations, "plan_misses"_a = s.plan_misses,
+      "unplanned_evictions"_a = s.unplanned_evictions, "largest_op_bytes"_a = s.largest_op_bytes,
+      "largest_op"_a = s.largest_op, "by_op"_a = by_op,
       "store_tiers"_a = store_tiers(self.readable_engine().store()));
 }
 
@@ -128,6 +131,8 @@ const char* kind_name(EventKind kind) {
       return "stall";
     case EventKind::iteration:
       return "iteration";
+    case EventKind::unplanned:
+      return "unplanned";
   }
   return "?";
 }
@@ -151,6 +156,63 @@ py::list faults(Runtime& self) {
     result.append(py::make_tuple(f.time_seconds, names[f.op], f.block, f.bytes, f.seconds));
   }
   return result;
+}
+
+const char* kind_name(RecordKind kind) {
+  switch (kind) {
+    case RecordKind::exists:
+      return "exists";
+    case RecordKind::begin_op:
+      return "begin_op";
+    case RecordKind::touch:
+      return "touch";
+    case RecordKind::allocate:
+      return "allocate";
+    case RecordKind::free:
+      return "free";
+    case RecordKind::fault:
+      return "fault";
+    case RecordKind::stall:
+      return "stall";
+    case RecordKind::end_op:
+      return "end_op";
+  }
+  return "?";
+}
+
+// Begin and end in seconds, and items (kind, seconds, block, address, bytes, op, may leave).
+py::tuple last_iteration(Runtime& self) {
+  const Record record = self.readable_engine().last_iteration();
+  const std::vector<std::string> names = self.readable_engine().op_names();
+  py::list items;
+  for (const RecordItem& item : record.items) {
+    items.append(py::make_tuple(kind_name(item.kind), item.seconds, item.block, item.address,
+                                item.bytes, names[item.op], item.may_leave));
+  }
+  return py::make_tuple(record.begun_seconds, record.ended_seconds, items);
+}
+
+// A block is (capacity, address, id, carried_from, slot, ordinal), a step (op, blocks to fetch,
+// blocks to leave, bytes it needs); -1 stands for none.
+using PyPlanBlock = std::tuple<std::size_t, Address, std::uint64_t, int, int, std::uint32_t>;
+using PyPlanStep =
+    std::tuple<std::string, std::vector<std::uint32_t>, std::vector<std::uint32_t>, std::size_t>;
+
+void set_plan(Runtime& self, const std::vector<PyPlanBlock>& blocks,
+              const std::vector<std::uint32_t>& leave, const std::vector<PyPlanStep>& steps) {
+  const auto number = [](int n) { return n < 0 ? no_plan_block : static_cast<std::uint32_t>(n); };
+  Plan plan;
+  plan.leave = leave;
+  for (const auto& [capacity_bytes, address, id, carried_from, slot, ordinal] : blocks) {
+    plan.blocks.push_back(
+        {capacity_bytes, address, id, number(carried_from), number(slot), ordinal});
+  }
+  std::vector<std::string> ops;
+  for (const auto& [op, fetches, leaves, need_bytes] : steps) {
+    ops.push_back(op);
+    plan.steps.push_back({0, fetches, leaves, need_bytes});
+  }
+  if (!self.in_forked_child()) self.engine().set_plan(std::move(plan), ops);
 }
 
 py::object block(Runtime& self, Address address) {
@@ -252,6 +314,14 @@ PYBIND11_MODULE(_core, module) {
            [](Runtime& self) {
              if (!self.in_forked_child()) self.engine().begin_iteration();
            })
+      .def(
+          "follow_plan",
+          [](Runtime& self) {
+            if (!self.in_forked_child()) self.engine().follow_plan();
+          },
+          release_gil())
+      .def("last_iteration", &last_iteration)
+      .def("set_plan", &set_plan, "blocks"_a, "leave"_a, "steps"_a)
       .def(
           "offer",
           [](Runtime& self, const Addresses& addresses, std::uintptr_t stream) {

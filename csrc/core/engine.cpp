@@ -77,6 +77,8 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
     for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_.load());
   }
   record(EventKind::allocate, block, bytes, op);
+  note(RecordKind::allocate, *block);
+  plan_.allocated(*block);
   const Address address = block->address;
   if (!block->last_use.empty()) {
     const Fences last_use = block->last_use;
@@ -97,7 +99,8 @@ void Engine::order(Address address, const Fences& last_use) {
 }
 
 Address Engine::allocate_quick(std::size_t bytes, bool* zeroed) {
-  if (held_bytes_.load(std::memory_order_relaxed) == 0) {
+  if (held_bytes_.load(std::memory_order_relaxed) == 0 &&
+      !recording_.load(std::memory_order_relaxed)) {
     if (const Address address = magazine_.take(bytes)) {
       if (zeroed != nullptr) *zeroed = false;
       return address;
@@ -108,6 +111,7 @@ Address Engine::allocate_quick(std::size_t bytes, bool* zeroed) {
 
 void Engine::free_quick(Address address, std::size_t bytes) {
   if (held_bytes_.load(std::memory_order_relaxed) != 0 ||
+      recording_.load(std::memory_order_relaxed) ||
       !never_swapped_.load(std::memory_order_relaxed) || !magazine_.put(address, bytes)) {
     free(address);
   }
@@ -148,6 +152,7 @@ void Engine::free_locked(Block& block, Slot& copy, Fence last_use) {
   ++totals_.frees;
   circle_.thread = 0;
   record(EventKind::free, &block, block.bytes, block.op);
+  note(RecordKind::free, block);
   live_bytes_ -= block.capacity_bytes;
   if (block.holds > 0) held_bytes_ -= block.capacity_bytes;
   block.holds = block.pins = 0;

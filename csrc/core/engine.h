@@ -15,6 +15,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,7 +31,9 @@
 #include "core/frames.h"
 #include "core/magazine.h"
 #include "core/observe.h"
+#include "core/plan.h"
 #include "core/policy.h"
+#include "core/record.h"
 #include "core/store.h"
 #include "core/transfer.h"
 
@@ -76,7 +79,16 @@ class Engine {
   void end_op(std::span<const Address> retire = {});
   void abort_ops(std::size_t depth);
   std::size_t op_depth();
+  // The iteration before is then complete in `last_iteration`. The ops that the calling thread
+  // opens from now on are those of the iteration.
   void begin_iteration();
+  Record last_iteration() const;
+  // What iterations can follow: copies out and in at fixed ops, instead of the policy's and of
+  // `prefetch`. `ops` are the names of the plan's steps, which get their indices from them. Called
+  // before the iteration's first op, as is `follow_plan`: this iteration follows the plan. Where it
+  // turns out to be another, the policy takes over until it ends.
+  void set_plan(Plan plan, std::span<const std::string> ops);
+  void follow_plan();
   // On a device that sees no touches (Device::sees_touches) only these blocks are swapped out for
   // others: the caller says that each of their touches will be announced. `withdraw` takes that
   // back; the blocks are in memory when it returns.
@@ -128,6 +140,7 @@ class Engine {
     int thread = 0;
     std::vector<OpenOp> open;
   };
+  bool iterates(const ThreadOps& ops) const { return &ops == iterating_; }
   enum class Wait { no, yes };
 
   // memory.cpp: room within the budget
@@ -135,10 +148,13 @@ class Engine {
   void list(Block& block);
   std::size_t kept_bytes() const;
   Block* obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait, std::uint32_t op);
+  void await_grant(Lock& lock, SizeClass size, Grant& grant, std::uint32_t op);
   bool make_room(Lock& lock, std::size_t need_bytes);
   void clean_ahead();
   void drain_magazine(Lock& lock);
   void wait_for_change(Lock& lock);
+  void note_stall(double seconds, std::size_t bytes, std::uint32_t op);
+  void note_unplanned(const Block& block);
   [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
                                         std::uint32_t op) const;
 
@@ -158,6 +174,13 @@ class Engine {
   void set_access(Lock& lock, Block& block, Access access, Slot unused);
   void cancel_cleaning(Lock& lock, Block& block);
   void finish_free(Block& block);
+
+  // planned.cpp: what a plan asks for
+  void start_recording(const ThreadOps& ops);
+  void note(RecordKind kind, const Block& block);
+  void leave_planned(Lock& lock);
+  void fetch_planned(Lock& lock);
+  bool fetch_now(Lock& lock, const PlanRun::Bound& bound);
 
   // ops.cpp
   void hold(Block& block);
@@ -226,6 +249,17 @@ class Engine {
     double begun_seconds = 0;
   };
   Circle circle_;
+
+  // The thread whose ops are the iteration's; null before there is one.
+  const ThreadOps* iterating_ = nullptr;
+  Recorder recorder_;
+  std::atomic<bool> recording_{false};
+  PlanRun plan_;
+  // What the plan has asked for and what could not be done at once, in order.
+  std::deque<PlanRun::Bound> to_leave_;
+  std::deque<PlanRun::Bound> to_fetch_;
+  bool fetching_ = false;             // a thread is working on to_fetch_
+  std::size_t waiting_for_room_ = 0;  // threads; fetches take nothing from them
 
   // Last: its destructor completes jobs, which need everything above.
   std::unique_ptr<TransferQueue> queue_;

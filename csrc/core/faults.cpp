@@ -107,6 +107,7 @@ bool Engine::fault(Address address, int thread, bool write, std::string& why) {
       faults_[recorded].seconds = seconds;
     }
     record(EventKind::fault, block, block->bytes, op, seconds);
+    note(RecordKind::fault, *block);
   }
   return true;
 }

@@ -15,28 +15,33 @@ namespace {
 constexpr std::size_t clean_ahead_share = 8;
 constexpr std::size_t clean_ahead_most_bytes = std::size_t{256} << 20;
 
+// One more for as long as it lives.
+class Counted {
+ public:
+  explicit Counted(std::size_t& count) : count_(count) { ++count_; }
+  ~Counted() { --count_; }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  std::size_t& count_;
+};
+
 }  // namespace
 
 // Returns a block in the state `staging`, charged and with all its memory, or, with Wait::no,
 // nullptr where that would have to wait.
 Block* Engine::obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait,
                       std::uint32_t op) {
-  const std::uint64_t errors_before = errors_;
-  double waited_since = 0;
   Grant grant;
-  while (!frames_.grant(size, grant)) {
+  bool granted = frames_.grant(size, grant);
+  if (!granted) {
     drain_magazine(lock);
-    if (frames_.grant(size, grant)) break;
-    if (wait == Wait::no) return nullptr;
-    if (errors_ != errors_before) std::rethrow_exception(last_error_);
-    if (waited_since == 0) waited_since = now_seconds();
-    if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, kept_bytes(), op);
+    granted = frames_.grant(size, grant);
   }
-  if (waited_since != 0) {
-    const double seconds = now_seconds() - waited_since;
-    totals_.stall_seconds += seconds;
-    totals_.by_op[op].stall_seconds += seconds;
-    record(EventKind::stall, nullptr, size.bytes, op, seconds);
+  if (!granted) {
+    if (wait == Wait::no) return nullptr;
+    await_grant(lock, size, grant, op);
   }
   if (!grant.device_work()) {
     ++totals_.warm_hits;
@@ -62,6 +67,34 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait w
   return grant.block;
 }
 
+// Makes room, and waits for it.
+void Engine::await_grant(Lock& lock, SizeClass size, Grant& grant, std::uint32_t op) {
+  const Counted waits(waiting_for_room_);
+  const double waited_since = now_seconds();
+  const std::uint64_t errors_before = errors_;
+  do {
+    if (errors_ != errors_before) std::rethrow_exception(last_error_);
+    if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, kept_bytes(), op);
+    drain_magazine(lock);
+  } while (!frames_.grant(size, grant));
+  note_stall(now_seconds() - waited_since, size.bytes, op);
+}
+
+void Engine::note_stall(double seconds, std::size_t bytes, std::uint32_t op) {
+  totals_.stall_seconds += seconds;
+  totals_.by_op[op].stall_seconds += seconds;
+  record(EventKind::stall, nullptr, bytes, op, seconds);
+  if (iterates(thread_ops())) {
+    recorder_.add({.seconds = seconds, .bytes = bytes, .op = op, .kind = RecordKind::stall});
+  }
+}
+
+// The plan left too little room: this block has to leave though it should stay.
+void Engine::note_unplanned(const Block& block) {
+  ++totals_.unplanned_evictions;
+  record(EventKind::unplanned, &block, block.capacity_bytes, block.op);
+}
+
 // A block that nobody holds joins those that may be evicted.
 void Engine::list(Block& block) {
   if (may_evict(block)) policy_->add(block);
@@ -84,6 +117,8 @@ bool Engine::make_room(Lock& lock, std::size_t need_bytes) {
   std::size_t coming = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
   for (Block* block = policy_->first(); block != nullptr && coming < need_bytes;) {
     Block* next = policy_->next(*block);
+    const bool leaving = block->evict_next || (block->job && block->job->cancelled);
+    if (plan_.follows() && !leaving && !block->busy) note_unplanned(*block);
     if (block->state == State::clean && !block->busy) {
       evict(lock, *block);
       return true;
@@ -105,6 +140,7 @@ bool Engine::make_room(Lock& lock, std::size_t need_bytes) {
 // Starts copies of the blocks that will be evicted next, so that their memory can be taken the
 // moment it is needed. They stay resident until then.
 void Engine::clean_ahead() {
+  if (plan_.follows()) return;  // it says what is to be copied, and when
   const std::size_t target =
       std::min(budget_.limit_bytes() / clean_ahead_share, clean_ahead_most_bytes);
   std::size_t ready = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;

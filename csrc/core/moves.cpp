@@ -120,6 +120,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
       block.error = last_error_ = std::current_exception();
       ++errors_;
     }
+    fetch_planned(lock);
   }
   release(lock, unused);  // before drain may return
   --under_way_;

@@ -18,6 +18,7 @@ Stats Engine::stats() {
   stats.resident_bytes = resident_bytes_;
   stats.cached_bytes = frames_.warm_bytes();
   stats.held_bytes = held_bytes_;
+  stats.plan_misses = plan_.misses();
   stats.swap_out_busy_seconds = out_busy_.seconds(now);
   stats.swap_in_busy_seconds = in_busy_.seconds(now);
   lock.unlock();
@@ -42,6 +43,11 @@ std::vector<std::string> Engine::op_names() const {
   std::vector<std::string> names;
   for (const OpStats& op : totals_.by_op) names.push_back(op.name);
   return names;
+}
+
+Record Engine::last_iteration() const {
+  Lock lock(mutex_);
+  return recorder_.last();
 }
 
 std::optional<BlockInfo> Engine::block(Address address) const {

@@ -21,6 +21,7 @@ enum class EventKind : std::uint8_t {
   fault,     // an unannounced touch was served
   stall,     // an allocation or an op waited
   iteration,
+  unplanned,  // a block had to leave that the plan would have kept
 };
 
 struct Event {
@@ -108,6 +109,9 @@ struct Stats {
   std::uint64_t frees = 0;
   std::uint64_t warm_hits = 0;
   std::uint64_t iterations = 0;
+  std::uint64_t planned_iterations = 0;   // that began with a plan
+  std::uint64_t plan_misses = 0;          // of which so many did not run as planned
+  std::uint64_t unplanned_evictions = 0;  // of blocks that the plan would have kept
   std::size_t largest_op_bytes = 0;
   std::string largest_op;
   std::vector<OpStats> by_op;

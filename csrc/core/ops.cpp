@@ -96,6 +96,11 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
   const double begun = now_seconds();
   ThreadOps& ops = thread_ops();
   OpenOp open{op_name(op), begun, 0, {}};
+  if (iterating_ == nullptr) start_recording(ops);
+  if (iterates(ops) && ops.open.empty()) {
+    recorder_.add({.seconds = begun, .op = open.name, .kind = RecordKind::begin_op});
+    plan_.begin_op(open.name);
+  }
   std::size_t touched_bytes = 0;
   for (const Address address : touched) {
     Block* block = find_live(address);
@@ -105,6 +110,7 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     open.held.push_back(item);
     touched_bytes += block->capacity_bytes;
     hold(*block);
+    if (iterates(ops)) note(RecordKind::touch, *block);
   }
   open.peak_bytes = held_bytes_;
   record(EventKind::begin_op, nullptr, touched_bytes, open.name);
@@ -120,10 +126,7 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     if (waits) {
       const double waited_since = now_seconds();
       for (const auto& [block, id] : open.held) await_accessible(lock, id, *block, open.name);
-      const double seconds = now_seconds() - waited_since;
-      totals_.stall_seconds += seconds;
-      totals_.by_op[open.name].stall_seconds += seconds;
-      record(EventKind::stall, nullptr, touched_bytes, open.name, seconds);
+      note_stall(now_seconds() - waited_since, touched_bytes, open.name);
     }
   } catch (...) {
     for (const auto& [block, id] : open.held) {
@@ -131,7 +134,13 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     }
     throw;
   }
+  const bool outermost = ops.open.empty();
   ops.open.push_back(std::move(open));
+  if (outermost && iterates(ops) && plan_.follows()) {
+    for (const std::uint32_t number : plan_.fetch()) to_fetch_.push_back(plan_.bound(number));
+    leave_planned(lock);
+    fetch_planned(lock);
+  }
 }
 
 void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use) {
@@ -165,6 +174,15 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
     totals_.largest_op = stats.name;
   }
   record(EventKind::end_op, nullptr, open.peak_bytes, open.name, seconds);
+  if (iterates(ops) && ops.open.empty()) {
+    recorder_.add({.seconds = now_seconds(), .op = open.name, .kind = RecordKind::end_op});
+    if (plan_.follows()) {
+      plan_.end_op();
+      for (const std::uint32_t number : plan_.leave()) to_leave_.push_back(plan_.bound(number));
+      leave_planned(lock);
+      fetch_planned(lock);
+    }
+  }
   if (policy_->keeps_after_op()) {
     clean_ahead();
   } else {
@@ -190,12 +208,6 @@ void Engine::abort_ops(std::size_t depth) {
 std::size_t Engine::op_depth() {
   Lock lock(mutex_);
   return thread_ops().open.size();
-}
-
-void Engine::begin_iteration() {
-  Lock lock(mutex_);
-  ++totals_.iterations;
-  record(EventKind::iteration, nullptr, 0, 0);
 }
 
 void Engine::evict_unheld(Lock& lock) {
@@ -226,6 +238,7 @@ void Engine::evict_unheld(Lock& lock) {
 std::size_t Engine::prefetch(std::span<const Address> addresses) {
   Lock lock(mutex_);
   const ThreadOps& ops = thread_ops();
+  if (plan_.follows() && iterates(ops)) return addresses.size();
   const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
   // What is needed first becomes the newest.
   for (auto address = addresses.rbegin(); address != addresses.rend(); ++address) {

@@ -15,8 +15,10 @@ import chainer
 
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
 from swapmem.chainer.eligible import Eligible, GraphHook
+from swapmem.chainer import segments
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
 from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
+from swapmem.planner.session import Session
 
 if TYPE_CHECKING:
     import numpy
@@ -47,6 +49,7 @@ class _Target(NamedTuple):
     engine: Engine
     current_stream: Callable[[], int]
     budget_bytes: int
+    session: Session
     # Where every touch is served every block may be swapped out, and nothing has to be proven.
     eligible: Eligible | None
 
@@ -65,11 +68,17 @@ def _target_of(manager: Manager) -> _Target:
             if not manager.engine.sees_touches:
                 eligible = Eligible(manager.engine, manager.current_stream)
                 manager.add_report(eligible.report_lines)
+            budget_bytes = manager.stats()["budget_bytes"]
+            session = Session(
+                manager.engine, manager.device, budget_bytes, manager.current_stream
+            )
+            manager.add_report(session.report_lines)
             target = _targets[manager] = _Target(
                 f"swapmem.{next(_numbers)}",
                 manager.engine,
                 manager.current_stream,
-                manager.stats()["budget_bytes"],
+                budget_bytes,
+                session,
                 eligible,
             )
         return target
@@ -115,6 +124,7 @@ class OpHook(chainer.FunctionHook):
         self._engine = target.engine
         self._current_stream = target.current_stream
         self._eligible = target.eligible
+        self._session = target.session
         self._graph_hook = GraphHook(target.name, functools.partial(OpHook.over, target))
         self._minimum_bytes = target.engine.min_block_bytes
         self._window_bytes = int(target.budget_bytes * _WINDOW_SHARE)
@@ -124,6 +134,7 @@ class OpHook(chainer.FunctionHook):
         self._passes: list[Lookahead] = []
         self._updates = Updates()
         self._backward_was_last = False
+        self._trains = True
         self._is_outermost = False
 
     def __enter__(self) -> OpHook:
@@ -152,9 +163,12 @@ class OpHook(chainer.FunctionHook):
         frame = _caller(sys._getframe(1))
         if self._open:
             self._close_dead_ops(frame)
-        if self._backward_was_last and not self._open and not _is_inside_backward(frame):
+        # An evaluation has no backward pass that would tell where it ends.
+        may_begin = self._backward_was_last or not self._trains and chainer.config.enable_backprop
+        if may_begin and not self._open and not _is_inside_backward(frame):
             self._backward_was_last = False
-            self._engine.begin_iteration()
+            self._trains = chainer.config.enable_backprop
+            self._session.begin_iteration(self._trains)
             if self._eligible is not None:
                 self._eligible.forget_gone()
         self._review()
@@ -235,6 +249,8 @@ class OpHook(chainer.FunctionHook):
         found: dict[int, int],
         ahead: Lookahead | None,
     ) -> None:
+        if not self._open:
+            self._session.op_begins(segments.current())
         depth = self._open[-1][3] + 1 if self._open else self._engine.op_depth()
         self._engine.begin_op(name, list(found), self._current_stream())
         if self._eligible is not None:

@@ -317,6 +317,7 @@ TEST_EACH(memory, who_needs_what_a_trim_is_giving_back_waits_for_it, pairs()) {
   const Address kept = rig.make(2 * block_bytes);
   rig.engine().pin(kept);
   rig.free(rig.make(2 * block_bytes));
+  rig.engine().drain();  // it may be on its way to the store
   rig.device().decommits.close();
   Task trim([&] { rig.engine().trim(); });
   rig.device().decommits.await_waiting(1);

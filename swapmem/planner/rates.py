@@ -1,0 +1,85 @@
+"""Measures how fast an engine's link copies, with blocks of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from swapmem.planner.trace import Rates
+
+if TYPE_CHECKING:
+    from swapmem._core import Engine
+
+_COUNT = 4
+_MOST_BYTES = 32 << 20
+_LEAST_BYTES = 1 << 20
+# The share of the budget that the blocks take together: others are evicted for them.
+_SHARE = 4
+
+
+def measure(engine: Engine, budget_bytes: int, stream: int = 0, device: str = "host") -> Rates:
+    """Copies blocks out and in, one direction at a time and then both.
+
+    Takes some tenths of a second; what is in memory may be swapped out meanwhile.
+
+    Args:
+        engine: whose link is measured; no op is open in the calling thread.
+        budget_bytes: its budget.
+        stream: the current stream, 0 on the host.
+        device: "host" or "cuda:N".
+
+    Returns:
+        The rates.
+
+    Raises:
+        OutOfMemory: so much is pinned that no four blocks fit.
+        StoreError: a copy failed.
+
+    Example:
+        >>> rates = measure(memory.engine, memory.stats()["budget_bytes"])  # doctest: +SKIP
+        >>> rates.out_bytes_per_second  # doctest: +SKIP
+        1.4e9
+    """
+    size = max(_LEAST_BYTES, min(_MOST_BYTES, budget_bytes // _SHARE // _COUNT))
+    blocks: list[int] = []
+    try:
+        for number in range(_COUNT):
+            blocks.append(engine.allocate(size, stream))
+            if device == "host":
+                ctypes.memset(blocks[-1], number + 1, size)
+        half = _COUNT // 2
+        _seconds(engine, blocks, [], stream)  # the store takes its space now
+        in_seconds = _seconds(engine, [], blocks, stream)
+        if device == "host":
+            for block in blocks:
+                ctypes.memset(block, 1, 1)  # the copy is no longer good: the next one is made anew
+        out_seconds = _seconds(engine, blocks, [], stream)
+        _seconds(engine, [], blocks[:half], stream)
+        if device == "host":
+            for block in blocks[:half]:
+                ctypes.memset(block, 2, 1)
+        both_seconds = _seconds(engine, blocks[:half], blocks[half:], stream)
+        total = _COUNT * size
+        return Rates(
+            out_bytes_per_second=total / out_seconds,
+            in_bytes_per_second=total / in_seconds,
+            duplex_out_bytes_per_second=min(total / 2 / both_seconds, total / out_seconds),
+            duplex_in_bytes_per_second=min(total / 2 / both_seconds, total / in_seconds),
+        )
+    finally:
+        for block in blocks:
+            with contextlib.suppress(Exception):
+                engine.free(block, stream)
+
+
+def _seconds(engine: Engine, out: Sequence[int], back: Sequence[int], stream: int) -> float:
+    """How long it takes until these are out and those are back."""
+    begun = time.perf_counter()
+    asked: list[Callable[[], None]] = [engine.swap_in(block, stream).wait for block in back]
+    asked += [engine.swap_out(block, stream).wait for block in out]
+    for wait in asked:
+        wait()
+    return max(time.perf_counter() - begun, 1e-9)

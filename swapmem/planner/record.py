@@ -1,0 +1,229 @@
+"""From what the engine recorded of an iteration to a trace.
+
+An engine's record is a list of items in the order in which they happened:
+``(kind, seconds, block id, address, bytes, op name, may leave)``, with the kinds of
+csrc/core/record.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from swapmem.planner.trace import Block, Change, Machine, Op, Trace
+
+Item = tuple[str, float, int, int, int, str, bool]
+Record = tuple[float, float, list[Item]]
+
+_NOT_OFFERED = "the adapter has not proven that its next touch will be announced, or it is pinned"
+_TOUCHED_OUTSIDE = "touched outside every op"
+
+
+@dataclass(frozen=True)
+class Birth:
+    """When a block was allocated.
+
+    Attributes:
+        slot: of its allocation.
+        ordinal: its number among the allocations of the slot.
+    """
+
+    slot: int
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A trace, and which of the engine's blocks its blocks were.
+
+    Attributes:
+        trace: the iteration.
+        identities: for each block of the trace its address and id in the engine.
+        births: for each block of the trace when it was allocated; None if it was there before.
+    """
+
+    trace: Trace
+    identities: tuple[tuple[int, int], ...]
+    births: tuple[Birth | None, ...]
+
+    def survivors(self) -> dict[int, Birth]:
+        """The blocks that were made in the iteration and outlive it, by their engine's ids."""
+        return {
+            identity: birth
+            for (_, identity), birth, block in zip(
+                self.identities, self.births, self.trace.blocks, strict=True
+            )
+            if birth is not None and block.freed is None
+        }
+
+
+class _Life:
+    """What is known of a block while its iteration is read."""
+
+    def __init__(self, item: Item, born: Birth | None) -> None:
+        _, _, self.identity, self.address, self.bytes, self.op, may_leave = item
+        self.born = born
+        self.freed: int | None = None
+        # On a device that sees no touches a block is offered some time after it was made.
+        self.offered = may_leave
+        self.reason = ""
+
+
+class _Running:
+    """An op while its items are read."""
+
+    def __init__(self, name: str, begun_seconds: float, gap_seconds: float) -> None:
+        self.name = name
+        self.begun_seconds = begun_seconds
+        self.gap_seconds = max(gap_seconds, 0.0)
+        self.stall_seconds = 0.0
+        self.touches: dict[int, None] = {}
+
+
+def read(
+    record: Record,
+    machine: Machine,
+    device: str = "host",
+    earlier: dict[int, Birth] | None = None,
+    segments: Sequence[str | None] = (),
+    sees_writes: bool = True,
+) -> Recorded:
+    """Makes a trace of what an engine recorded.
+
+    Args:
+        record: what ``Engine.last_iteration()`` returned.
+        machine: budget and rates.
+        device: "host" or "cuda:N".
+        earlier: `Recorded.survivors` of the iteration before, if it was of the same kind.
+        segments: for each op the part of the model it belongs to; ignored if there are not as many
+            as ops.
+        sees_writes: whether the device notices that a block was changed. Where it does not, each
+            touch makes the copy in the store out of date.
+
+    Returns:
+        The trace and the identities of its blocks.
+
+    Raises:
+        ValueError: the record is of no complete iteration.
+    """
+    begun_seconds, ended_seconds, items = record
+    lives: list[_Life] = []
+    index: dict[int, int] = {}
+    ops: list[Op] = []
+    changes: list[Change] = []
+    running: _Running | None = None
+    slot = ordinal = 0
+    stall_seconds = 0.0
+    latest_seconds = begun_seconds
+    for item in items:
+        kind, seconds, identity, _, _, name, may_leave = item
+        if kind == "exists":
+            index[identity] = len(lives)
+            lives.append(_Life(item, None))
+        elif kind == "begin_op":
+            running = _Running(name, seconds, seconds - latest_seconds - stall_seconds)
+            slot, ordinal, stall_seconds = 2 * len(ops) + 1, 0, 0.0
+        elif kind == "allocate":
+            index[identity] = len(lives)
+            changes.append(Change(slot, len(lives), True))
+            lives.append(_Life(item, Birth(slot, ordinal)))
+            ordinal += 1
+        elif kind == "stall":
+            if running is not None:
+                running.stall_seconds += seconds
+            else:
+                stall_seconds += seconds
+        elif kind == "end_op":
+            if running is None:
+                raise ValueError("an op ended that did not begin")
+            ops.append(_op(running, seconds, sees_writes))
+            running, latest_seconds = None, seconds
+            slot, ordinal = 2 * len(ops), 0
+        elif identity in index:
+            life = lives[index[identity]]
+            life.offered = life.offered or may_leave
+            if kind == "free":
+                life.freed = slot
+                changes.append(Change(slot, index.pop(identity), False))
+            elif kind == "touch" and running is not None:
+                running.touches[index[identity]] = None
+            elif kind == "fault":
+                life.reason = _TOUCHED_OUTSIDE
+    if running is not None or not ops:
+        raise ValueError("no complete iteration was recorded")
+    if len(segments) == len(ops):
+        ops = [replace(op, segment=name) for op, name in zip(ops, segments, strict=True)]
+    blocks = _blocks(lives, earlier or {})
+    trace = Trace(
+        device=device,
+        ops=tuple(ops),
+        blocks=blocks,
+        changes=tuple(changes),
+        machine=machine,
+        tail_seconds=max(ended_seconds - latest_seconds - stall_seconds, 0.0),
+        batch=tuple(blocks[touched].bytes for touched in ops[0].touches),
+    )
+    return Recorded(
+        trace,
+        tuple((life.address, life.identity) for life in lives),
+        tuple(life.born for life in lives),
+    )
+
+
+def phase_of(name: str) -> str:
+    """Whether an op is of the "forward" or "backward" pass, or an "update".
+
+    Example:
+        >>> phase_of("ReLU backward")
+        'backward'
+    """
+    for phase in ("backward", "update"):
+        if name.endswith(f" {phase}"):
+            return phase
+    return "forward"
+
+
+def _op(running: _Running, ended_seconds: float, sees_writes: bool) -> Op:
+    phase = phase_of(running.name)
+    touches = tuple(running.touches)
+    # A forward or backward op writes to what it makes; an update changes what it is given.
+    changes_all = phase == "update" or not sees_writes
+    return Op(
+        name=running.name,
+        phase=phase,
+        seconds=max(ended_seconds - running.begun_seconds - running.stall_seconds, 0.0),
+        gap_seconds=running.gap_seconds,
+        touches=touches,
+        writes=touches if changes_all else (),
+    )
+
+
+def _blocks(lives: list[_Life], earlier: dict[int, Birth]) -> tuple[Block, ...]:
+    made = {
+        (life.born, life.bytes): number
+        for number, life in enumerate(lives)
+        if life.born is not None and life.freed is None
+    }
+    blocks = []
+    for life in lives:
+        carried = None
+        if life.born is None:
+            carried = made.get((earlier.get(life.identity), life.bytes))
+        reason = life.reason or ("" if life.offered else _NOT_OFFERED)
+        blocks.append(
+            Block(
+                bytes=life.bytes,
+                born=None if life.born is None else life.born.slot,
+                freed=life.freed,
+                eligible=not reason,
+                reason=reason,
+                name=_name(life),
+                carried_from=carried,
+            )
+        )
+    return tuple(blocks)
+
+
+def _name(life: _Life) -> str:
+    number = "" if life.born is None else f" [{life.born.ordinal}]"
+    return f"{life.op or 'outside every op'}{number}"

@@ -1,0 +1,261 @@
+"""When to plan: watches a manager's iterations, makes a plan and gives it to the engine.
+
+The first iteration is observed. What it did is planned before the second begins, and planned again
+when the second, which finds gradients and the optimizer's state in place, has shown how it really
+goes. From then on iterations are only counted, until one does not run as planned.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from swapmem.errors import Error
+from swapmem.planner import memory, rates
+from swapmem.planner.errors import PlanError
+from swapmem.planner.execute import instructions
+from swapmem.planner.plan import Plan
+from swapmem.planner.record import Birth, Recorded, read
+from swapmem.planner.search import make_plan
+from swapmem.planner.trace import Machine, Rates, Trace
+from swapmem.sizes import format_bytes
+
+if TYPE_CHECKING:
+    from swapmem._core import Engine
+
+# An iteration that waits for less than this part of its time is as good as it gets.
+_STALL_SHARE = 0.01
+# How often a plan is made anew because of its stalls, and because iterations ran otherwise.
+_MOST_REFINEMENTS = 3
+_MOST_SURPRISES = 5
+# A plan that stalls was too hopeful about the link.
+_CAUTION = 0.9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one iteration went.
+
+    Attributes:
+        seconds: its time.
+        stall_seconds: of which it waited.
+        surprises: faults, evictions that were not planned, and ops that were not expected.
+    """
+
+    seconds: float
+    stall_seconds: float
+    surprises: int
+
+
+class Session:
+    """The plans of one manager.
+
+    Args:
+        engine: the manager's engine.
+        device: "host" or "cuda:N".
+        budget_bytes: the engine's budget.
+        current_stream: returns the current stream of the calling thread.
+
+    Attributes:
+        trace: the iteration that the present plan was made from; None before there is one.
+        plan: the present plan; None while there is none.
+        notices: why nothing is planned, if so.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        device: str,
+        budget_bytes: int,
+        current_stream: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._engine = engine
+        self._device = device
+        self._budget_bytes = budget_bytes
+        self._current_stream = current_stream
+        self._rates: Rates | None = None
+        self._caution = 1.0
+        self._segments: list[str | None] = []
+        self._trains = False
+        self._begun_seconds = 0.0
+        self._before: dict[str, Any] = {}
+        self._survivors: dict[int, Birth] = {}
+        self._settled = False
+        self._seen = False
+        self._refinements = 0
+        self._surprises = 0
+        self._doubts = 0
+        self._best: tuple[float, Recorded, Plan] | None = None
+        self._recorded: Recorded | None = None
+        self.plan: Plan | None = None
+        self.notices: list[str] = []
+
+    @property
+    def trace(self) -> Trace | None:
+        """The iteration that the present plan was made from."""
+        return None if self._recorded is None else self._recorded.trace
+
+    def begin_iteration(self, trains: bool) -> None:
+        """Ends the iteration that ran and begins the next.
+
+        Args:
+            trains: whether the next one has a backward pass.
+
+        Raises:
+            StoreError: the rates had to be measured, and a copy failed.
+        """
+        self._engine.begin_iteration()
+        ended, segments = self._trains, self._segments
+        self._segments = []
+        self._trains = trains
+        if ended:
+            outcome = self._outcome()
+            if not self._settled:
+                # What the planner allocates is its own: NumPy's handler is a context variable.
+                contextvars.Context().run(self._learn, outcome, segments)
+            else:
+                self._watch(outcome)
+        if trains and self.plan is not None:
+            self._engine.follow_plan()
+        self._before = self._engine.stats()
+        self._begun_seconds = time.perf_counter()
+
+    def op_begins(self, segment: str | None) -> None:
+        """Notes the part of the model that the next op belongs to."""
+        self._segments.append(segment)
+
+    def _outcome(self) -> Outcome:
+        now, before = self._engine.stats(), self._before
+        keys = ("faults", "unplanned_evictions", "plan_misses")
+        if self.plan is None:
+            keys = ("swap_out_count",)
+        return Outcome(
+            seconds=time.perf_counter() - self._begun_seconds,
+            stall_seconds=now["stall_seconds"] - before.get("stall_seconds", 0.0),
+            surprises=sum(now[key] - before.get(key, 0) for key in keys),
+        )
+
+    def _watch(self, outcome: Outcome) -> None:
+        """Plans anew when iterations go on to run otherwise; a single one, a short batch, may."""
+        self._doubts = self._doubts + 1 if outcome.surprises else 0
+        if self._doubts < 2 or self._surprises > _MOST_SURPRISES:
+            return
+        self._doubts = 0
+        self._surprises += 1
+        if self._surprises <= _MOST_SURPRISES:
+            self._settled = False
+            self._best = None
+            self._refinements = 0
+        else:
+            self.notices.append(
+                "iterations differ from one another: what none of them has in common with the one "
+                "that was planned is left to the least recently used order"
+            )
+
+    def _learn(self, outcome: Outcome, segments: list[str | None]) -> None:
+        try:
+            recorded = self._read(segments)
+        except ValueError:
+            return
+        self._survivors = recorded.survivors()
+        if memory.peak(recorded.trace) <= self._budget_bytes:
+            # Nothing has to leave. The first iteration knows no gradients and no optimizer's state.
+            self._settled, self._seen = self._seen, True
+            return
+        if self.plan is not None and self._recorded is not None and self._is_steady(recorded):
+            if self._best is None or outcome.seconds < self._best[0]:
+                self._best = outcome.seconds, self._recorded, self.plan
+            if not outcome.surprises and outcome.stall_seconds <= _STALL_SHARE * outcome.seconds:
+                self._settle()
+                return
+            if self._refinements == _MOST_REFINEMENTS:
+                self._settle()
+                return
+            self._refinements += 1
+            if outcome.stall_seconds > _STALL_SHARE * outcome.seconds:
+                self._caution *= _CAUTION
+        self._make_plan(recorded)
+
+    def _settle(self) -> None:
+        """Keeps the best plan there was."""
+        self._settled = True
+        if self._best is None:
+            return
+        _, recorded, plan = self._best
+        if plan is not self.plan:
+            self._give(recorded, plan)
+
+    def _is_steady(self, recorded: Recorded) -> bool:
+        """Whether the iteration was one that the plan was made for."""
+        assert self._recorded is not None
+        ours, theirs = self._recorded.trace, recorded.trace
+        return (
+            len(ours.blocks) == len(theirs.blocks)
+            and [op.name for op in ours.ops] == [op.name for op in theirs.ops]
+            and [block.born for block in ours.blocks] == [block.born for block in theirs.blocks]
+        )
+
+    def _read(self, segments: list[str | None]) -> Recorded:
+        return read(
+            self._engine.last_iteration(),
+            Machine(self._budget_bytes, _NO_RATES if self._rates is None else self._rates),
+            self._device,
+            self._survivors,
+            segments,
+            sees_writes=self._device == "host",
+        )
+
+    def _make_plan(self, recorded: Recorded) -> None:
+        if self._rates is None:
+            self._rates = rates.measure(
+                self._engine, self._budget_bytes, self._current_stream(), self._device
+            )
+        machine = Machine(self._budget_bytes, self._rates)
+        trace = replace(recorded.trace, machine=machine)
+        recorded = replace(recorded, trace=trace)
+        try:
+            plan = make_plan(trace, _slower(machine, self._caution), recompute="never")
+        except PlanError as error:
+            self.plan = None
+            self._settled = True
+            self.notices.append(f"not planned: {error}")
+            return
+        self._give(recorded, plan)
+
+    def _give(self, recorded: Recorded, plan: Plan) -> None:
+        self._recorded, self.plan = recorded, plan
+        self._engine.set_plan(*instructions(recorded, plan))
+
+    def report_lines(self) -> list[str]:
+        """What the report says about the plan."""
+        lines = list(self.notices)
+        if self.plan is not None:
+            plan = self.plan
+            lines.insert(
+                0,
+                f"plan: {len(plan.swaps)} swaps, {format_bytes(plan.out_bytes)} out and "
+                f"{format_bytes(plan.in_bytes)} in an iteration, {plan.seconds:.3g} s foreseen "
+                f"({plan.seconds / plan.compute_seconds:.2f} of the ops' own time, "
+                f"{plan.seconds / plan.bound_seconds:.2f} of the bound)",
+            )
+        return lines
+
+
+_NO_RATES = Rates(1e9, 1e9, 1e9, 1e9)
+
+
+def _slower(machine: Machine, factor: float) -> Machine:
+    link = machine.link
+    return replace(
+        machine,
+        link=replace(
+            link,
+            out_bytes_per_second=link.out_bytes_per_second * factor,
+            in_bytes_per_second=link.in_bytes_per_second * factor,
+            duplex_out_bytes_per_second=link.duplex_out_bytes_per_second * factor,
+            duplex_in_bytes_per_second=link.duplex_in_bytes_per_second * factor,
+        ),
+    )
