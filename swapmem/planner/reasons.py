@@ -11,6 +11,7 @@ from swapmem.planner import intervals, memory
 from swapmem.planner.bounds import Reals, slot_times
 from swapmem.planner.intervals import NEVER
 from swapmem.planner.plan import Swap
+from swapmem.planner.recompute import Segment
 from swapmem.planner.simulation import Copy, Simulation
 from swapmem.planner.trace import Machine, Trace
 from swapmem.sizes import format_bytes
@@ -62,6 +63,26 @@ def explain(
         else:
             line = _kept(block.bytes, longest.get(index), machine, bool(full[-1] > 0))
         lines.append(line)
+    return tuple(lines)
+
+
+def explain_recomputed(reasons: Sequence[str], segments: Iterable[Segment]) -> tuple[str, ...]:
+    """The reasons with those of the blocks that are computed again instead of stored.
+
+    Args:
+        reasons: a line for each block.
+        segments: what is recomputed.
+
+    Returns:
+        A line for each block.
+    """
+    lines = list(reasons)
+    for segment in segments:
+        for block in segment.blocks:
+            lines[block] = (
+                f"recomputed: with segment {segment.name}, which takes {segment.seconds:.3g} s "
+                f"again and stores {format_bytes(segment.bytes)} less"
+            )
     return tuple(lines)
 
 

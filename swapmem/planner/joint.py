@@ -1,0 +1,123 @@
+"""Which segments are computed again, chosen together with what is swapped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Literal
+
+from swapmem.planner import memory, preflight
+from swapmem.planner.bounds import lower_bound
+from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.swap_search import Found, default_steps, search
+from swapmem.planner.trace import Machine, Trace
+
+Recompute = Literal["auto", "never", "always"]
+
+# With less to gain than this over computing everything once, nothing is recomputed.
+_WORTH = 1.01
+# How many plans are simulated to judge a set of segments, and to plan for the one that is taken.
+_QUICK_STEPS = 3
+_MOST_TRIALS = 48
+
+
+def choose_segments(
+    trace: Trace, machine: Machine, recompute: Recompute, steps: int | None = None
+) -> tuple[tuple[str, ...], Found]:
+    """Chooses what is recomputed, and the swaps that go with it.
+
+    Args:
+        trace: one iteration.
+        machine: what to plan for.
+        recompute: as `swapmem.planner.search.make_plan` has it.
+        steps: how many plans are simulated; None for as many as take about a second.
+
+    Returns:
+        The names of the segments in the order of forward, and the swaps of the trace with them.
+    """
+    swapped = search(trace, machine, steps) if recompute != "always" else None
+    order = _cheapest_first(trace) if recompute != "never" else []
+    if swapped is not None:
+        it = swapped.simulation
+        if not order or (not it.misses and it.seconds <= _WORTH * it.compute_seconds):
+            return (), swapped
+    sets = _Sets(trace, machine, order, max(4, min(_MOST_TRIALS, default_steps(trace) // 5)))
+    chosen = sets.least_that_fits() if swapped is None else sets.fastest()
+    found = search(with_recompute(trace, chosen), machine, steps)
+    if swapped is not None and swapped.score_seconds <= found.score_seconds:
+        return (), swapped
+    return chosen, found
+
+
+def _cheapest_first(trace: Trace) -> list[str]:
+    """The names of the segments, those first that save most bytes for the time they take again."""
+    seconds: dict[str, float] = defaultdict(float)
+    sizes: dict[str, int] = defaultdict(int)
+    for segment in candidates(trace):
+        seconds[segment.name] += segment.seconds
+        sizes[segment.name] += segment.bytes
+    return sorted(seconds, key=lambda name: (seconds[name] / sizes[name], name))
+
+
+class _Sets:
+    """Judges sets of segments by their bound and by a few plans, each set once."""
+
+    def __init__(self, trace: Trace, machine: Machine, order: list[str], trials: int) -> None:
+        self._trace = trace
+        self._machine = machine
+        self._order = order
+        self._left = trials
+        self._seconds: dict[frozenset[str], float] = {}
+
+    def least_that_fits(self) -> tuple[str, ...]:
+        """The first segments of the order with which everything fits; all of them if none do."""
+        low, high = 0, len(self._order)
+        while low < high:
+            middle = (low + high) // 2
+            smaller = with_recompute(self._trace, frozenset(self._order[:middle]))
+            if memory.peak(smaller) <= self._machine.budget_bytes:
+                high = middle
+            else:
+                low = middle + 1
+        return self._named(frozenset(self._order[:low]))
+
+    def fastest(self) -> tuple[str, ...]:
+        """The best number of first segments of the order; then changes by one, if that helps."""
+        count = len(self._order)
+        steps = sorted({round(count * eighth / 8) for eighth in range(1, 9)} - {0})
+        best = min((self._judge(self._first(k)), k) for k in steps)[1]
+        width = max(1, count // 16)
+        while width and self._left > 0:
+            near = [k for k in (best - width, best, best + width) if 0 <= k <= count]
+            found = min((self._judge(self._first(k)), k) for k in near)[1]
+            width = width if found != best else width // 2
+            best = found
+        chosen = self._first(best)
+        improved = True
+        while improved and self._left > 0:
+            improved = False
+            for name in self._order:
+                other = chosen ^ {name}
+                if self._left > 0 and self._judge(other) < self._judge(chosen):
+                    chosen, improved = other, True
+        return self._named(chosen)
+
+    def _first(self, count: int) -> frozenset[str]:
+        return frozenset(self._order[:count])
+
+    def _named(self, chosen: frozenset[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s.name for s in candidates(self._trace) if s.name in chosen))
+
+    def _judge(self, chosen: frozenset[str]) -> float:
+        """Seconds of an iteration with these recomputed; of the bound where it says enough."""
+        if chosen not in self._seconds:
+            self._left -= 1
+            least = min(self._seconds.values(), default=float("inf"))
+            trace = with_recompute(self._trace, chosen)
+            if preflight.smallest_budget(trace) > self._machine.budget_bytes:
+                seconds = float("inf")
+            else:
+                seconds = lower_bound(trace, self._machine).seconds
+                if seconds < least:
+                    seconds = search(trace, self._machine, _QUICK_STEPS).score_seconds
+            self._seconds[chosen] = seconds
+        return self._seconds[chosen]

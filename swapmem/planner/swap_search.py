@@ -1,0 +1,131 @@
+"""Searches for swaps: several ways to start, then changes where it stalls, each one simulated.
+
+Everything is counted in steps, never in seconds: the same trace gives the same plan everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swapmem.planner.bounds import lower_bound
+from swapmem.planner.cover import choose
+from swapmem.planner.fetches import schedule
+from swapmem.planner.improve import changes
+from swapmem.planner.plan import Swap
+from swapmem.planner.selection import ORDERS, Choice, Problem, Timeline
+from swapmem.planner.simulate import Simulation, Simulator
+from swapmem.planner.trace import Machine, Trace
+
+# A simulation's work grows with the trace: this much of it is done in about a second.
+_WORK = 400_000
+_FEWEST_STEPS, _MOST_STEPS = 16, 240
+# Nearer to the bound than this nothing is gained that could be measured.
+_NEAR = 1.0005
+
+
+@dataclass(frozen=True)
+class Found:
+    """A set of swaps and what it takes.
+
+    Attributes:
+        choice: what it was made from.
+        swaps: in the order of a plan.
+        simulation: of an iteration with them.
+        bound_seconds: what no swaps can beat.
+    """
+
+    choice: Choice
+    swaps: tuple[Swap, ...]
+    simulation: Simulation
+    bound_seconds: float
+
+    @property
+    def score_seconds(self) -> float:
+        """Of an iteration; one in which something happens that was not planned counts double."""
+        return self.simulation.seconds * (2 if self.simulation.misses else 1)
+
+    @property
+    def score(self) -> tuple[int, float, int]:
+        """The less, the better. What differs by less than a ten-thousandth moves fewer bytes."""
+        it = self.simulation
+        seconds = round(it.seconds / max(it.compute_seconds, 1e-12), 4)
+        return (it.misses, seconds, it.out_bytes + it.in_bytes)
+
+
+def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
+    """Searches for the best swaps without recomputing anything.
+
+    Args:
+        trace: one iteration.
+        machine: what to plan for; a plan for it has to exist.
+        steps: how many plans are simulated at most; None for as many as take about a second.
+
+    Returns:
+        The best ones found.
+    """
+    bound = lower_bound(trace, machine)
+    search = _Search(trace, machine, bound.seconds, steps or default_steps(trace))
+    starts = _starts(Timeline.without_stalls(trace))
+    best = search.attempt(starts[0])
+    if not bound.excess_bytes:
+        return best
+    for choice in starts[1:]:
+        if search.over(best):
+            break
+        best = min(best, search.attempt(choice), key=_score)
+    improved = True
+    while improved and not search.over(best):
+        improved = False
+        for choice in changes(search.problem, best.choice, best.simulation):
+            found = search.attempt(choice)
+            improved = found.score < best.score
+            if improved:
+                best = found
+            if improved or search.over(best):
+                break
+    return best
+
+
+class _Search:
+    """Simulates plans and remembers which."""
+
+    def __init__(self, trace: Trace, machine: Machine, bound_seconds: float, steps: int) -> None:
+        self.problem = Problem(trace, machine)
+        self._simulator = Simulator(trace, machine)
+        self._bound_seconds = bound_seconds
+        self._left = steps
+        self._tried: dict[tuple[Swap, ...], Found] = {}
+
+    def attempt(self, choice: Choice) -> Found:
+        swaps = tuple(schedule(self.problem, choose(self.problem, choice), choice))
+        found = self._tried.get(swaps)
+        if found is None:
+            self._left -= 1
+            simulation = self._simulator.run(swaps)
+            found = Found(choice, swaps, simulation, self._bound_seconds)
+            self._tried[swaps] = found
+        return found
+
+    def over(self, best: Found) -> bool:
+        it = best.simulation
+        return self._left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound_seconds)
+
+
+def _score(found: Found) -> tuple[int, float, int]:
+    return found.score
+
+
+def _starts(timeline: Timeline) -> list[Choice]:
+    return [
+        Choice(timeline, order, stretch, lead, thrifty)
+        for stretch, lead in ((1.0, 2.0), (1.0, 0.5), (1.5, 2.0), (2.5, 4.0))
+        for thrifty in (False, True)
+        for order in ORDERS
+    ]
+
+
+def default_steps(trace: Trace) -> int:
+    """How many plans of a trace are simulated in about a second."""
+    touches = sum(len(op.touches) for op in trace.ops)
+    work = 4 * len(trace.ops) + len(trace.changes) + touches
+    return min(_MOST_STEPS, max(_FEWEST_STEPS, _WORK // max(work, 1)))
