@@ -1,0 +1,123 @@
+"""How each stage is trained: the published values, and the same scaled to a shorter run."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+#: The published length of a stage, in updates.
+PUBLISHED_ITERATIONS = 320_000
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How a stage is trained: momentum SGD, the rate falling in a straight line to 0.
+
+    Attributes:
+        iterations: Updates.
+        rate: Learning rate of the first update.
+        l2: Factor of the weights that is added to their gradients.
+        l1: Factor of the weights' signs that is added to their gradients.
+        batch: Images an update, over all batches that it is made of.
+        momentum: Momentum of the gradient descent.
+        power: Of what is left of the training, for the learning rate.
+        bias_rate: Factor of the rate of biases, which do not decay.
+    """
+
+    rate: float
+    l2: float = 0.0
+    l1: float = 0.0
+    iterations: int = PUBLISHED_ITERATIONS
+    batch: int = 256
+    momentum: float = 0.9
+    power: float = 1.0
+    bias_rate: float = 2.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all of it, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """When weights become zero: a share that grows step by step up to a target.
+
+    Attributes:
+        target: Share of the weights of a layer that are zero in the end.
+        start_share: Share at the first step.
+        step_share: How much it grows with each step.
+        start_iteration: The update after which the first step comes.
+        step_iterations: Updates from one step to the next.
+    """
+
+    target: float = 0.8
+    start_share: float = 0.0
+    step_share: float = 0.01
+    start_iteration: int = 40_000
+    step_iterations: int = 1000
+
+    def share(self, iteration: int) -> float | None:
+        """Returns the share of a step that comes after an update; None where no step comes.
+
+        Args:
+            iteration: The update, counted from 1.
+        """
+        since = iteration - self.start_iteration
+        if since < 0 or since % self.step_iterations:
+            return None
+        # Rounded: 80 steps of 0.01 are to end at 0.8, not beside it.
+        share = round(self.start_share + self.step_share * (since // self.step_iterations), 12)
+        return share if share <= self.target else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all of it, for JSON."""
+        return asdict(self)
+
+    @property
+    def last_iteration(self) -> int:
+        """The update after which the last step comes."""
+        steps = int((self.target - self.start_share) / self.step_share + 1e-9)
+        return self.start_iteration + steps * self.step_iterations
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The training of both stages.
+
+    Attributes:
+        initial: The dense network's.
+        sparse: The sparse network's, which goes on from the dense one.
+        pruning: What becomes zero when, in the sparse stage.
+    """
+
+    initial: Solver
+    sparse: Solver
+    pruning: Pruning
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all of it, for JSON."""
+        return asdict(self)
+
+    def scaled(self, iterations: int, batch: int) -> "Preset":
+        """Returns a shorter run in which everything happens at the same part of the way.
+
+        Rates and L2 stay. L1 grows as the run gets shorter: what it takes off a weight in all is
+        rate x l1 x iterations, and that is what makes weights small enough to go.
+
+        Args:
+            iterations: Updates of each stage.
+            batch: Images an update.
+        """
+        ratio = iterations / self.sparse.iterations
+        step_iterations = max(round(self.pruning.step_iterations * ratio), 1)
+        return Preset(
+            replace(self.initial, iterations=iterations, batch=batch),
+            replace(self.sparse, iterations=iterations, batch=batch, l1=self.sparse.l1 / ratio),
+            replace(
+                self.pruning,
+                start_iteration=round(self.pruning.start_iteration * ratio),
+                step_iterations=step_iterations,
+            ),
+        )
+
+
+#: The published values.
+PUBLISHED = Preset(Solver(rate=0.1, l2=1e-4), Solver(rate=0.01, l1=1e-5), Pruning())
