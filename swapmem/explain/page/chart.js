@@ -96,7 +96,7 @@ class Chart {
     if (budget !== null) {
       const at = y(budget);
       this.inside.append(svg("line", { class: "budget", x1: LEFT, x2: LEFT + this.width, y1: at, y2: at }));
-      const text = svg("text", { x: LEFT + 6, y: at - 5, id: "budget" }, `budget ${bytes(budget)}`);
+      const text = svg("text", { x: LEFT + 6, y: at - 6, id: "budget" }, `budget ${bytes(budget)}`);
       this.inside.append(text);
     }
     this.svg.append(svg("rect", { class: "frame", x: LEFT, y: TOP, width: this.width, height: MEMORY }));

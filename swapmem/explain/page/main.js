@@ -104,7 +104,8 @@ function ask(thing) {
   } else if (thing.kind === "op") {
     askOp(thing);
   } else if (thing.kind === "stall") {
-    chart.choose({ stall: thing, block: thing.block });
+    const ops = shown.ops.filter((op) => op.begin <= thing.begin && thing.end <= op.end);
+    chart.choose({ stall: thing, block: thing.block, ops: new Set(ops) });
     const block = thing.block === null ? null : ["It waited for ", blockLink(thing.block), "."];
     tell(html("b", {}, `${thing.name || "outside every op"} waited ${seconds(thing.end - thing.begin)}`),
       `${thing.cause}: ${thing.why}`, block);

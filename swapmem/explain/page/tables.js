@@ -1,6 +1,6 @@
 // Tables of stalls and of blocks, and the bars of iterations.
 
-const PAGE_ROWS = 200;
+const PAGE_ROWS = 25;
 
 function row(cells, choose) {
   const line = html("tr", { tabIndex: 0 });
