@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def train(architecture, memory):
-    insize = max(96, architecture.smallest_insize)
+    insize = max(64, architecture.smallest_insize)
     with memory:
         np.random.seed(0)
         model = architecture(insize, classes=5)
@@ -48,13 +48,17 @@ def test_a_network_trains_where_no_touch_can_be_served(in_core, tmp_path, monkey
     memory = swapmem.Manager("host", "2GiB", tmp_path, paranoid=True)
     assert_identical(train(architecture, memory), expected)
     assert memory.faults() == []
-    assert memory.stats()["swap_in_count"] >= 48
+    assert memory.stats()["swap_in_count"] >= 24
 
 
-def test_a_network_trains_in_little_more_than_its_largest_op_needs(in_core, tmp_path):
+def test_a_network_trains_in_what_its_largest_function_needs(in_core, tmp_path):
     architecture, expected, ample = in_core
-    budget_bytes = int(ample["largest_op_bytes"] * 1.1)
+    # Updates of parameters that are too large to be held at once work in steps.
+    functions = [op for op in ample["by_op"] if not op["op"].endswith(" update")]
+    # The first values of a parameter are drawn in float64 and then copied.
+    drawing_bytes = 3 * max(weights.nbytes for weights in expected)
+    budget_bytes = max(drawing_bytes, *(op["peak_bytes"] for op in functions))
     memory = swapmem.Manager("host", budget_bytes, tmp_path)
     assert_identical(train(architecture, memory), expected)
-    assert memory.stats()["peak_charged_bytes"] <= budget_bytes < ample["peak_live_bytes"] * 0.8
+    assert memory.stats()["peak_charged_bytes"] <= budget_bytes < ample["peak_live_bytes"] * 0.7
     assert memory.stats()["swap_in_bytes"] > 0
