@@ -1,5 +1,6 @@
 """Processes that train one model, by ChainerMN over MPI."""
 
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +13,8 @@ from train.choices import OLD_COMMUNICATORS
 from train.errors import InputError
 from train.parallel import Failure, Processes, Result
 
-#: What MPI's launchers set in the environment of the processes they start.
-_LAUNCHED = (
+#: Where MPI's launchers tell a process its rank.
+_RANKS = (
     "PMI_RANK",  # MPICH, Intel MPI, Slurm's pmi2
     "PMIX_RANK",  # Open MPI, Slurm's pmix
     "OMPI_COMM_WORLD_RANK",
@@ -24,9 +25,9 @@ _LAUNCHED = (
 _INSTALL = "pip install 'swapmem[mpi]' brings one, mpi4py alone takes the system's"
 
 
-def launched(environment: Mapping[str, str]) -> bool:
-    """Tells whether an MPI launcher started a process with such an environment."""
-    return any(name in environment for name in _LAUNCHED)
+def launched_rank(environment: Mapping[str, str]) -> int | None:
+    """Returns the rank of a process with such an environment; None if MPI did not start it."""
+    return next((int(environment[name]) for name in _RANKS if name in environment), None)
 
 
 class MPIProcesses(Processes):
@@ -65,6 +66,8 @@ class MPIProcesses(Processes):
             raise InputError(f"--communicator {name}: {error}") from error
         self.node_rank = self._communicator.intra_rank
         self.node_size = self._communicator.intra_size
+        self._interrupted = np.zeros(1, np.int32)
+        signal.signal(signal.SIGINT, self._note_interrupt)
 
     def gather(self, value: Any) -> list[Any]:
         """Returns every process's value, by rank; together."""
@@ -108,6 +111,21 @@ class MPIProcesses(Processes):
         with self.pinned(array):
             self._mpi.COMM_WORLD.Allreduce(self._mpi.IN_PLACE, array)
             array *= array.dtype.type(1 / self.size)
+
+    def _note_interrupt(self, *_: Any) -> None:
+        # One that left the others waiting for it in MPI would never learn what they wait for. Who
+        # insists is obeyed.
+        if self._interrupted[0]:
+            raise KeyboardInterrupt
+        self._interrupted[0] = 1
+
+    def stop_if_interrupted(self) -> None:
+        """Raises KeyboardInterrupt in all processes if one was interrupted; together."""
+        anywhere = np.zeros_like(self._interrupted)
+        self._mpi.COMM_WORLD.Allreduce(self._interrupted, anywhere, self._mpi.MAX)
+        if anywhere[0]:
+            self.failed_together = True
+            raise KeyboardInterrupt
 
     def end(self, status: int) -> None:
         """Ends the other processes too, after a failure that they do not know of."""

@@ -20,30 +20,36 @@ def missing_processes(args: Namespace) -> int:
         args: ``gpu``, ``processes``.
     """
     wanted = len(args.gpu) or args.processes or 1
-    return wanted if wanted > 1 and not distributed.launched(os.environ) else 0
+    return wanted if wanted > 1 and distributed.launched_rank(os.environ) is None else 0
 
 
 def connect(args: Namespace) -> Processes:
     """Returns the processes that train together, this one among them.
 
     Args:
-        args: ``communicator``, ``gpu``, ``iterator``, ``processes``.
+        args: ``communicator``, ``gpu``, ``iterator``.
 
     Raises:
-        InputError: MPI is missing, or it started another number of processes.
+        InputError: MPI is missing, or the communicator cannot be.
     """
-    if not args.communicator and not distributed.launched(os.environ):
+    if not args.communicator and distributed.launched_rank(os.environ) is None:
         return ALONE
     if args.iterator == "process":
         # Started before MPI is: what is forked later would have a half of MPI in it.
         start_server()
-    processes = distributed.MPIProcesses(args.communicator, bool(args.gpu))
+    return distributed.MPIProcesses(args.communicator, bool(args.gpu))
+
+
+def require_processes(args: Namespace, processes: Processes) -> None:
+    """Looks whether as many processes run as were asked for.
+
+    Raises:
+        InputError: MPI started another number.
+    """
     if args.processes not in (None, processes.node_size):
-        processes.failed_together = True
         raise InputError(
             f"--processes {args.processes}, but MPI started {processes.node_size} on this machine"
         )
-    return processes
 
 
 def launch(command: list[str], processes: int) -> int:

@@ -71,6 +71,9 @@ class Processes:
         """
         return work()
 
+    def stop_if_interrupted(self) -> None:
+        """Raises KeyboardInterrupt in all processes if one was interrupted; together."""
+
     def end(self, status: int) -> None:
         """Ends the other processes too, after a failure that they do not know of."""
 

@@ -17,6 +17,7 @@ from train.data import Data, make_batches, read_data
 from train.devices import choose_device, make_manager, memory_options
 from train.errors import InputError
 from train.files import replacing
+from train.launch import require_processes
 from train.measure import digest
 from train.models import ARCHITECTURES
 from train.parallel import Processes
@@ -31,6 +32,7 @@ def run(args: Namespace, processes: Processes) -> None:
             its turn comes, no file was written or changed.
         swapmem.Error: The memory manager failed, for want of memory or of disk.
     """
+    processes.agree(lambda: require_processes(args, processes))
     device = processes.agree(lambda: choose_device(args.gpu, processes))
     options = processes.agree(lambda: memory_options(args, device, processes))
     # Lists and mean are read before the manager begins: they are looked at all the time, by the

@@ -8,9 +8,11 @@
 Exit status: 0 done; 1 the run failed; 2 an option or a file cannot be used; 130 interrupted.
 """
 
+import contextlib
+import io
+import os
 import sys
 import traceback
-from argparse import Namespace
 from pathlib import Path
 
 if not __package__:
@@ -19,6 +21,7 @@ if not __package__:
 
 import swapmem
 from train import arguments, snapshots
+from train.distributed import launched_rank
 from train.errors import InputError
 from train.launch import connect, launch, missing_processes
 from train.parallel import ALONE, Failure, Processes
@@ -27,7 +30,10 @@ from train.run import run
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    args = arguments.parse(argv)
+    # What MPI started says the same as often as it is there; until it is connected, too.
+    silent = bool(launched_rank(os.environ))
+    with contextlib.redirect_stderr(io.StringIO()) if silent else contextlib.nullcontext():
+        args = arguments.parse(argv)
     processes = ALONE
     try:
         if count := missing_processes(args):
@@ -39,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except (swapmem.Error, OSError, Failure) as error:
         return _failed(processes, 1, f"failed: {error}")
     except KeyboardInterrupt:
-        return _interrupted(args, processes)
+        newest = snapshots.newest(args.out) or "none"
+        return _failed(processes, 130, f"interrupted; the newest snapshot is {newest}")
     except Exception:
         if processes.size == 1:
             raise
@@ -50,22 +57,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _failed(processes: Processes, status: int, message: str) -> int:
-    if processes.failed_together:
-        if processes.is_first:
-            print(f"train_imagenet.py: {message}", file=sys.stderr)
-        return status
-    which = f"process {processes.rank} of {processes.size}: " if processes.size > 1 else ""
-    print(f"train_imagenet.py: {which}{message}", file=sys.stderr)
-    processes.end(status)
+    first_of_all = processes.is_first and not launched_rank(os.environ)
+    if first_of_all or (processes is not ALONE and not processes.failed_together):
+        alone = processes.failed_together or processes.size == 1
+        which = "" if alone else f"process {processes.rank} of {processes.size}: "
+        print(f"train_imagenet.py: {which}{message}", file=sys.stderr)
+    if not processes.failed_together:
+        processes.end(status)
     return status
-
-
-def _interrupted(args: Namespace, processes: Processes) -> int:
-    if processes.is_first:
-        newest = snapshots.newest(args.out) or "none"
-        print(f"train_imagenet.py: interrupted; the newest snapshot is {newest}", file=sys.stderr)
-    processes.end(130)
-    return 130
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class Updater(training.updaters.StandardUpdater):
         )
         self._processes.average_gradients(model)
         optimizer.update()
+        self._processes.stop_if_interrupted()
         if self.is_new_epoch:
             optimizer.new_epoch(auto=True)
 

@@ -53,6 +53,25 @@ class Wide(Tiny):
     width = 32
 
 
+class Plain(Tiny):
+    """The same without what looks at a batch as a whole or draws at random."""
+
+    def predict(self, x):
+        h = F.relu(self.mix(F.relu(self.conv(x))))
+        return self.classifier(F.average_pooling_2d(h, h.shape[2:], stride=1))
+
+    def __init__(self, insize: int = 8, classes: int = 3):
+        super().__init__(insize, classes)
+        del self.norm
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> type[Plain]:
+    """Makes this network known as ``--arch plain``."""
+    monkeypatch.setitem(ARCHITECTURES, "plain", Plain)
+    return Plain
+
+
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> type[Wide]:
     """Makes the network with large activations known as ``--arch wide``."""

@@ -254,6 +254,21 @@ def test_a_list_without_one_good_image_is_refused(command, capsys, in_tmp):
         (["--host-memory", "1GiB", "--ooc"], "add --gpu and --ooc"),
         (["--gpu", "-2"], "-2: must be -1 or more"),
         (["--gpu", "all"], "'all' is not a whole number"),
+        (["--gpu", "0", "1", "0"], "0,1,0: the same GPU twice"),
+        (["--gpu", "0", "-1"], "-1 is none: it does not go with others"),
+        (["--device", "cuda:0"], "'cuda:0' is ChainerX's: give the GPU's number"),
+        (["--gpu", "0", "--processes", "2"], "--processes is for training without GPUs"),
+        (["--communicator", "pure_nccI"], "'pure_nccI': did you mean pure_nccl? known: pure_nccl,"),
+        (["--iterator", "multithread"], "unknown iterator 'multithread': did you mean thread? "),
+        (["--optimizer", "rmsprob"], "unknown optimizer 'rmsprob': did you mean rmsprop? "),
+        (["--loadtype", "orginal"], "unknown loadtype 'orginal': did you mean original? "),
+        (["--schedule", "polly"], "unknown schedule 'polly': did you mean poly? known: step, poly"),
+        (["--ooc=swop"], "unknown way to save memory 'swop': did you mean swap? known: auto, "),
+        (["--lr-step", "3", "--lr-steps", "4"], "give only one of them"),
+        (["--lr-steps", "4,x"], "'x' is not a whole number"),
+        (["--schedule", "poly", "--lr-step", "3"], "do not go with --schedule poly"),
+        (["--optimizer", "rmsprop_warmup", "--schedule", "fixed"], "has a schedule of its own"),
+        (["--weight-decay", "-1"], "-1: must be 0 or more"),
     ],
 )
 def test_options_that_make_no_sense_are_explained(capsys, options, message):
@@ -309,6 +324,49 @@ def test_names_and_defaults_are_those_of_chainers_example():
     assert (args.arch, args.batchsize, args.epoch, args.iteration) == ("resnet50", 1, 2, 3)
     assert (args.mean, args.resume, args.out, args.root) == ("m", "r", "o", "root")
     assert (args.loaderjob, args.val_batchsize) == (4, 5)
+
+
+def test_what_follows_the_gpus_or_ooc_is_not_taken_for_one():
+    parse = train_imagenet.arguments.parse
+    lists = ["1.txt", "v"]
+    for words, gpus in {
+        ("--gpu", "0", "1", "2", "3"): [0, 1, 2, 3],
+        ("-g", "2"): [2],
+        ("-d", "@cupy:1"): [1],
+        ("--devices", "0", "@cupy:1"): [0, 1],
+        ("--gpus=3,1",): [3, 1],
+        ("--gpu", "-1"): [],
+        ("--device", "@numpy"): [],
+    }.items():
+        args = parse([*words, *lists])
+        assert (args.gpu, args.train, args.val) == (gpus, *lists)
+    for words, way in ((["--ooc"], "auto"), (["--ooc", "swap"], "swap"), (["--ooc=swap"], "swap")):
+        args = parse([*words, *lists])
+        assert (args.ooc, args.train, args.val) == (way, *lists)
+
+
+def test_the_schedule_and_the_optimizer_are_the_ones_asked_for(command):
+    def rates(*options):
+        assert command("--lr", 0.8, "-E", 4, "-B", 5, *options, "--out", "out") == 0
+        return [row["lr"] for row in log("out")]
+
+    assert rates("--schedule", "poly") == pytest.approx([0.7, 0.5, 0.3, 0.1])
+    assert rates("--schedule", "fixed") == [0.8] * 4
+    assert rates("--lr-steps", "1,3", "--lr-gamma", 0.5) == pytest.approx([0.8, 0.4, 0.4, 0.2])
+    # The warm-up has 0.8 while the rate has not fallen, and half of it from the start.
+    assert rates("--optimizer", "rmsprop_warmup") == pytest.approx([0.4] * 4)
+
+
+@pytest.mark.parametrize("options", [
+    ["--optimizer", "rmsprop_warmup", "--accumulate", "2"],
+    ["--optimizer", "adam", "--schedule", "poly", "--bias-rate", "2", "--no-bias-decay"],
+])  # fmt: skip
+def test_every_way_to_train_resumes_bit_for_bit(command, options):
+    # Ten images in batches of four: the first epoch ends in iteration 3, with two batches in 2.
+    assert command("-i", 6, "--out", "whole", "--n-retains", 0, *options) == 0
+    resume = ["--resume", f"whole/snapshot_iter_{2 if '--accumulate' in options else 3}"]
+    assert command("-i", 6, "--out", "part", *resume, *options) == 0
+    assert_same_state("whole/snapshot_iter_6", "part/snapshot_iter_6")
 
 
 @pytest.mark.parametrize("name", ["train_imagenet", "compute_mean"])

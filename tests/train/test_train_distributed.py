@@ -1,0 +1,250 @@
+"""Several processes: one training with all their batches together, and they end together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import chainer
+import numpy as np
+import pytest
+from several_processes import mpi_run
+
+from train import distributed, launch, train_imagenet
+from train.data import make_batches, read_data
+from train.devices import choose_device, memory_options
+from train.distributed import choose_communicator
+from train.errors import InputError
+from train.parallel import Processes
+from train.run import _require_equal
+
+MIB = 1 << 20
+OPTIONS = ["--insize", "8", "--classes", "3", "-b", "3", "-j", "1", "--communicator", "naive"]
+SCARCE = ["-a", "wide", "--insize", "64", "--ooc", "--device-memory", "28MiB", "--spill-dir", "."]
+
+
+class Node(Processes):
+    """One of two processes of a machine."""
+
+    size = node_size = 2
+
+    def __init__(self, rank=1):
+        super().__init__()
+        self.rank = self.node_rank = rank
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def assert_identical(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+
+
+def log(out):
+    return json.loads(Path(out, "log").read_text())
+
+
+def test_two_processes_train_as_one_with_the_batches_of_both(data, plain):
+    common = [*data, *OPTIONS, "-a", "plain", "-i", "7", "--lr", "0.1", "--lr-step", "1"]
+    done = mpi_run(2, *common, "-B", "2", "-o", "two")
+    assert done.returncode == 0, done.stderr
+    assert train_imagenet.main([*common[:-2], "-B", "4", "-o", "one", "--lr-step", "1"]) == 0
+    one, two = arrays("one/model_iter_7"), arrays("two/model_iter_7")
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        difference = np.linalg.norm(two[name] - array) / np.linalg.norm(array)
+        assert difference < 1e-6, (name, difference)
+    rows = list(zip(log("one"), log("two"), strict=True))
+    assert [row["iteration"] for row, _ in rows] == [3, 5, 7]
+    for ours, theirs in rows:
+        for column in ("validation/main/loss", "validation/main/accuracy", "lr"):
+            assert theirs[column] == pytest.approx(ours[column], rel=1e-5)
+
+
+def test_several_processes_go_on_out_of_core_as_if_nothing_had_been(write_list):
+    lists = [write_list("train", 12, (64, 64)), write_list("val", 3, (64, 64))]
+    np.save("mean.npy", np.full((3, 64, 64), 128, np.float32))
+    for out, length in (("whole", 4), ("part", 2), ("part", 4)):
+        done = mpi_run(
+            2, *lists, *OPTIONS, *SCARCE, "-B", "4", "-i", length, "-o", out, "--autoload"
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("resumed from part/snapshot_iter_2 " in done.stdout) == (
+            (out, length) == ("part", 4)
+        )
+    assert_identical(arrays("whole/model_iter_4"), arrays("part/model_iter_4"))
+    # The machine's budget, divided by its two processes; both were short of memory.
+    for name in ("swap_report.json", "swap_report.1.json"):
+        report = json.loads(Path("whole", name).read_text())
+        assert report["budget_bytes"] == 14 * MIB
+        assert report["peak_charged_bytes"] <= 14 * MIB < report["peak_live_bytes"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_process_keeps_its_share_of_the_files_in_memory(data, in_tmp, rank):
+    options = ["--insize", "8", "--classes", "3", "-B", "2", "-b", "3", "--loadtype", "custom"]
+    args = train_imagenet.arguments.parse([*data, *options])
+    node = Node(rank)
+    images = read_data(args, node)
+    for path in in_tmp.glob("*.png"):
+        path.unlink()
+    endless, sweep = make_batches(args, images, node)
+    # Ten images, every other one this process's, labels 0, 1, 2, 0...
+    labels = [int(label) for _ in range(5) for _, label in next(endless)]
+    assert sorted(labels[:5]) == sorted(i % 3 for i in range(rank, 10, 2))
+    assert [int(label) for batch in sweep for _, label in batch] == [
+        i % 3 for i in range(rank, 5, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        (["--resume", "absent"], "error: absent: cannot be read: No such file or directory"),
+        (["--processes", "3"], "error: --processes 3, but MPI started 2 on this machine"),
+        (["--communicator", "dummy"], "error: --communicator dummy works on GPUs alone: add --gpu"),
+        (["--lr", "0"], "error: argument --lr: 0: must be above 0"),
+    ],
+)
+def test_what_cannot_be_used_is_said_once_for_all(data, options, last):
+    done = mpi_run(2, *data, *OPTIONS, "-a", "tiny", *options)
+    assert done.returncode == 2
+    assert done.stderr.count("train_imagenet.py: error: ") == 1
+    assert last in done.stderr.splitlines()[-1]
+    assert "result" not in os.listdir()
+
+
+def test_a_failure_in_one_process_ends_all(data, in_tmp):
+    (in_tmp / "train 4.png").write_text("broken")
+    done = mpi_run(2, *data, *OPTIONS, "-a", "tiny", "-B", "2", "-i", "50")
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if line.startswith("train_imagenet.py")]
+    assert len(told) == 1
+    assert "of 2: error: train.txt:5: cannot read the image './train 4.png'" in told[0]
+
+
+def test_other_weights_on_another_machine_are_noticed():
+    _require_equal(["a", "a"])
+    with pytest.raises(InputError, match="process 1 begins with other weights than process 0"):
+        _require_equal(["a", "b"])
+
+
+def test_an_interrupt_ends_all_processes_of_a_run_that_started_them_itself(data):
+    command = [sys.executable, Path(__file__).with_name("several_processes.py"), *data]
+    command += [*OPTIONS[:-2], "-a", "jacintonet11", "-B", "2", "-E", "100000", "--insize", "12"]
+    # A process of a test runner in the background would ignore the signal.
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, command), "--processes", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for _ in range(3):
+            assert process.stdout.readline(), process.stderr.read()
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        error = process.communicate()[1]
+    assert process.returncode == 130, error
+    told = [line for line in error.splitlines() if line.startswith("train_imagenet.py")]
+    assert told, error
+    assert told[0].startswith("train_imagenet.py: interrupted; the newest snapshot is result/snap")
+    assert not [name for name in os.listdir("result") if name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("name", "on_gpus", "chosen", "said"),
+    [
+        (None, True, "pure_nccl", ""),
+        (None, False, "naive", ""),
+        ("flat", True, "flat", ""),
+        ("hierarchical", True, "pure_nccl", "hierarchical is no more in Chainer 7: using pure_"),
+        ("two_dimensional", True, "pure_nccl", "two_dimensional is no more"),
+        ("single_node", False, "naive", "single_node is no more in Chainer 7: using naive"),
+    ],
+)
+def test_communicators_that_are_no_more_are_replaced_with_a_notice(name, on_gpus, chosen, said):
+    communicator, notice = choose_communicator(name, on_gpus)
+    assert communicator == chosen
+    assert said in notice
+    assert bool(said) == bool(notice)
+
+
+def test_a_communicator_for_gpus_is_refused_without(monkeypatch, data, capsys):
+    assert train_imagenet.main([*data, *OPTIONS[:-1], "pure_nccl"]) == 2
+    error = capsys.readouterr().err
+    assert "error: --communicator pure_nccl works on GPUs alone: add --gpu, or take na" in error
+    assert error.count("\n") == 1
+
+
+def test_a_machine_without_mpi_says_what_to_install(monkeypatch, data, capsys):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    assert train_imagenet.main([*data, *OPTIONS]) == 2
+    error = capsys.readouterr().err
+    assert "several processes need MPI and mpi4py" in error
+    assert "pip install 'swapmem[mpi]'" in error
+    assert error.count("\n") == 1
+
+    monkeypatch.setattr(launch.shutil, "which", lambda *args, **kwargs: None)
+    assert train_imagenet.main([*data, *OPTIONS[:-2], "--processes", "2"]) == 2
+    assert "several processes need mpiexec" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "started"),
+    [
+        (["--gpu", "0", "1", "2", "3"], 4),
+        (["--gpus", "1,3"], 2),
+        (["--devices", "@cupy:0", "@cupy:1"], 2),
+        (["--processes", "3"], 3),
+        (["--gpu", "1"], 0),
+        (["-g", "-1"], 0),
+        ([], 0),
+    ],
+)
+def test_there_is_a_process_for_each_gpu_unless_they_run_already(monkeypatch, options, started):
+    args = train_imagenet.arguments.parse([*options, "train.txt", "val.txt"])
+    assert launch.missing_processes(args) == started
+    monkeypatch.setenv("PMI_RANK", "0")
+    assert launch.missing_processes(args) == 0
+
+
+@pytest.mark.parametrize("name", distributed._RANKS)
+def test_a_process_that_mpi_started_is_recognized(name):
+    assert distributed.launched_rank({name: "2"}) == 2
+    assert distributed.launched_rank({"PATH": "/bin"}) is None
+
+
+def test_processes_of_a_machine_take_a_gpu_each(monkeypatch):
+    with pytest.raises(InputError, match="--gpu names 1 GPUs and 2 processes run on this machine"):
+        choose_device([3], Node())
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(InputError, match="--gpu 5: CuPy cannot be imported"):
+        choose_device([3, 5], Node())
+
+
+def test_the_machines_memory_is_shared_by_its_processes():
+    def options(device, **given):
+        defaults = {"ooc": "auto", "device_memory": None, "host_memory": None, "spill_dir": "d"}
+        return memory_options(Namespace(**{**defaults, **given}), device, Node())
+
+    host = chainer.get_device("@numpy")
+    assert options(host, device_memory="3GiB")["device_memory"] == 3 << 29
+    ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert options(host)["device_memory"] == pytest.approx(0.4 * ram_bytes, rel=1e-6)
+    assert options(host, ooc=None) is None
+
+    gpu = Namespace(xp=object(), device=Namespace(id=3))
+    assert options(gpu, device_memory="3GiB", host_memory="8GiB") == {
+        "device": "cuda:3", "device_memory": "3GiB", "host_memory": 4 << 30, "spill_dir": "d",
+    }  # fmt: skip
+    assert 0 < options(gpu)["host_memory"] < ram_bytes / 4
