@@ -41,6 +41,23 @@ case(
     ),
 )
 case(
+    "convolution_2d groups stride bias",
+    lambda: (
+        lambda x, w, b: F.convolution_2d(x, w, b, stride=2, pad=1, groups=4),
+        floats(4, 16, 64, 32),
+        floats(64, 4, 9, 9),
+        floats(64),
+    ),
+)
+case(
+    "convolution_2d of single pixels",
+    lambda: (
+        lambda x, w: F.convolution_2d(x, w, stride=2),
+        floats(4, 128, 16, 16),
+        floats(256, 128, 1, 1),
+    ),
+)
+case(
     "convolution_2d dilate",
     lambda: (lambda x, w: F.convolution_2d(x, w, dilate=2), floats(*IMAGES), floats(32, 16, 6, 6)),
 )
@@ -106,6 +123,17 @@ case(
 case(
     "overlapping average_pooling_2d",
     lambda: (lambda x: F.average_pooling_2d(x, 3, stride=1, pad=1), floats(*IMAGES)),
+)
+case(
+    "max_pooling_2d not covering all",
+    lambda: (
+        lambda x: F.max_pooling_2d(x, 3, stride=2, pad=1, cover_all=False),
+        floats(4, 64, 16, 32),
+    ),
+)
+case(
+    "average_pooling_2d of whole maps",
+    lambda: (lambda x: F.average_pooling_2d(x, x.shape[2:], stride=1), floats(64, 256, 4, 6)),
 )
 case(
     "max_pooling_2d with indexes",
@@ -348,6 +376,11 @@ link("GRU", lambda: L.StatelessGRU(128, 128), (128, 128), (128, 128))
 link("Highway", lambda: L.Highway(256), (128, 256))
 link("Inception", lambda: L.Inception(16, 16, 16, 16, 16, 16, 16), (4, 16, 32, 32))
 link("InceptionBN", lambda: L.InceptionBN(16, 16, 16, 16, 16, 16, "max", 16), (4, 16, 32, 32))
+link(
+    "InceptionBN halving",
+    lambda: L.InceptionBN(16, 0, 16, 16, 16, 16, "max", stride=2),
+    (4, 16, 64, 32),
+)
 link("LSTM", lambda: L.LSTM(128, 128), (128, 128))
 link("Linear", lambda: L.Linear(256, 256), (128, 256))
 link("MLPConvolution2D", lambda: L.MLPConvolution2D(16, (32, 64), 6), IMAGES)
