@@ -6,6 +6,7 @@ python train/compute_mean.py train.txt --root images --output mean.npy
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if not __package__:
@@ -17,23 +18,32 @@ from numpy.typing import NDArray
 
 from train.batches import SweepBatches
 from train.dataset import Pictures
+from train.dataset_images import Images
 from train.errors import InputError
 from train.files import replacing
-from train.imagelist import ImageList, read_list
+from train.imagelist import read_list
 
 #: Images that are decoded together.
 _BATCH = 64
 
 
-def mean_image(images: ImageList, jobs: int = 0) -> NDArray[np.float32]:
+def mean_image(
+    images: Images,
+    jobs: int = 0,
+    *,
+    per_channel: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.float32]:
     """Averages images.
 
     Args:
         images: The images, all of one size.
         jobs: How many threads read them.
+        per_channel: Average all pixels of a colour; the images may be of any sizes.
+        progress: Told how many of how many images are done.
 
     Returns:
-        float32, (3, H, W).
+        float32, (3, H, W), or (3, 1, 1) per channel.
 
     Raises:
         InputError: An image cannot be read or has another size than the first; names the list
@@ -41,19 +51,24 @@ def mean_image(images: ImageList, jobs: int = 0) -> NDArray[np.float32]:
     """
     total: NDArray[np.float64] | None = None
     index = 0
+    pixels = 0
     with SweepBatches(Pictures(images), _BATCH, jobs) as batches:
         for picture in (picture for batch in batches for picture in batch):
+            pixels += picture[0].size
+            if per_channel:
+                picture = picture.sum((1, 2), dtype=np.float64, keepdims=True)
             if total is None:
                 total = np.zeros(picture.shape)
             elif picture.shape != total.shape:
                 raise InputError(
-                    f"{images.where(index)}: {images.paths[index]!r} is {_size(picture)}, the "
+                    f"{images.where(index)}: {images.called(index)} is {_size(picture)}, the "
                     f"images before it are {_size(total)}: all must have the same size"
                 )
             total += picture
             index += 1
+            progress(index, len(images))
     assert total is not None  # a list has at least one image
-    return (total / index).astype(np.float32)
+    return (total / (pixels if per_channel else index)).astype(np.float32)
 
 
 def _size(picture: np.ndarray) -> str:

@@ -1,0 +1,1 @@
+"""Gets images ready for training: ``python -m train.prepare --help`` says what it can do."""
