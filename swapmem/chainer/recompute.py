@@ -19,9 +19,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import chainer
-from chainer.backends import cuda
 
-from swapmem.chainer.arrays import add_blocks
+from swapmem.chainer.arrays import DeviceArray, add_blocks
 from swapmem.chainer.draws import Draws, hand_over
 from swapmem.chainer.kept import Kept
 from swapmem.errors import Error
@@ -123,7 +122,7 @@ class _Arguments:
 
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         self._items = tuple(_map(_to_node, item) for item in arguments)
-        self.are_on_device = any(isinstance(a, cuda.ndarray) for a in self.arrays())
+        self.are_on_device = any(isinstance(a, DeviceArray) for a in self.arrays())
 
     def arrays(self) -> list[Any]:
         """The arrays that stay for another call."""
