@@ -11,9 +11,9 @@ from train.cluster import __main__ as command
 
 #: What the job's interpreter does for the trainer: writes down what it was given.
 _RECORDER = """
-import json, os, sys
-import train
-seen = {"argv": sys.argv[4:], "train": train.__file__, "cwd": os.getcwd()}
+import importlib.util, json, os, sys
+train = importlib.util.find_spec("train").origin
+seen = {"argv": sys.argv[4:], "train": train, "cwd": os.getcwd()}
 json.dump(seen, open("ran.json", "w"))
 sys.exit(int(os.environ.get("TRAINER_STATUS", "0")))
 """
@@ -25,10 +25,8 @@ echo $? > status
 echo 17
 """
 
-_AFTER_THE_OPTIONS = """
-while [ "${1##*/}" != python ]; do shift; done
-exec "$@"
-"""
+#: Leaves of a launcher's arguments the command that it is to run.
+DROP_OPTIONS = 'while [ "${1##*/}" != python ]; do shift; done\n'
 
 
 class Cluster:
@@ -40,7 +38,7 @@ class Cluster:
         for name in ("qsub", "sbatch"):
             self.command(name, _RUN_AT_ONCE)
         for name in ("mpirun", "srun"):
-            self.command(name, 'echo "$@" > launched\n' + _AFTER_THE_OPTIONS)
+            self.command(name, 'echo "$@" > launched\n' + DROP_OPTIONS + 'exec "$@"\n')
         self.command(
             "python",
             f'if [ "$3" = train.train_imagenet ]; then exec {sys.executable} -P -c '

@@ -178,3 +178,27 @@ def test_the_documented_config_is_valid():
     assert load_config("c.yaml").optimizer == "rmsprop_warmup"
     undocumented = [key for key in Config.model_fields if key not in page]
     assert undocumented == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"resume": "a", "initmodel": "b"}, "'resume' and 'initmodel' are both given"),
+        ({"spill_dir": "/tmp"}, "'spill_dir' is for training out of core: add 'ooc: true'"),
+        ({"gpu": False, "communicator": "flat"}, "'communicator' 'flat' needs GPUs: take 'naive'"),
+        ({"gpu": False, "ooc": True, "host_memory": "1GiB"}, "'host_memory' is pinned for a GPU"),
+        ({"nnodetype": None}, "'nodetype' is missing: one of f_node, h_node, q_node, s_gpu"),
+        ({"nnodetype": None, "scheduler": "slurm"}, "'processes' is missing: how many run"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(changes, said):
+    message = refused(write("c.json", TABLE | changes))
+    assert message.startswith("c.json: " + said)
+
+
+@pytest.mark.parametrize("wanted", [True, False, "auto", "swap", "recompute"])
+def test_training_out_of_core_is_asked_for_as_in_the_trainer(wanted):
+    assert load_config(write("c.yaml", TABLE | {"ooc": wanted})).ooc is wanted or isinstance(
+        wanted, str
+    )
+    assert "did you mean swap?" in refused(write("c.json", TABLE | {"ooc": "swop"}))

@@ -1,13 +1,18 @@
 """Submitting: what is written, what is handed over, and what the job then does."""
 
+import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cluster_jobs import Cluster
+from cluster_jobs import DROP_OPTIONS, Cluster
+from PIL import Image
 
+from train import arguments
 from train.cluster import submit as submit_module
 
 
@@ -200,3 +205,51 @@ def test_a_file_that_is_missing_is_found_before_the_job_waits_for_its_turn(clust
     assert cluster.submit(**{key: "nowhere.x"}) == 2
     assert f"error: {key!r}: there is no 'nowhere.x'" in capsys.readouterr().err
     assert jobs(cluster) == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_trainer_understands_its_options(cluster, full):
+    for name in ("a model.npz", "images"):
+        Path(name).write_text("")
+    more = {
+        "arch": "nin", "insize": 67, "root": "images", "initmodel": "a model.npz", "test": True,
+        "communicator": "two_dimensional", "loadtype": "custom", "iterator": "thread",
+        "optimizer": "adam", "loaderjob": 2, "ooc": "swap", "device_memory": "4GiB",
+        "host_memory": "8GiB", "spill_dir": "/a b",
+    }  # fmt: skip
+    assert cluster.submit(**(more if full else {})) == 0
+    options = vars(arguments.parse(cluster.ran["argv"]))
+    (job,) = jobs(cluster)
+    wanted = {**cluster.values, "classes": 8, "out": str(job), "gpu": [0, 1, 2, 3]}
+    wanted |= {"train": "train_8.txt", "val": "val_8.txt", "mean": "mean.npy"}
+    wanted |= more if full else {"ooc": None, "test": False, "communicator": None}
+    known = {name: value for name, value in wanted.items() if name in options}
+    assert {name: options[name] for name in known} == known
+    assert len(known) >= (20 if full else 12)
+
+
+@pytest.mark.slow
+def test_a_job_of_two_processes_trains(cluster):
+    pytest.importorskip("mpi4py")
+    launcher = shutil.which("mpiexec", path=f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}")
+    if launcher is None:
+        pytest.skip("no MPI is installed")
+    cluster.command("mpirun", f'np=$2\n{DROP_OPTIONS}exec {launcher} -n "$np" "$@"\n')
+    cluster.command("python", f'exec {sys.executable} "$@"\n')
+    random = np.random.default_rng(0)
+    for name in ("train", "val"):
+        for label in range(8):
+            pixels = random.integers(0, 256, (18, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"{name}{label}.png")
+        rows = [f"{name}{label}.png {label}\n" for label in range(8)]
+        Path(f"{name}_8.txt").write_text("".join(rows))
+    np.save("mean.npy", np.full((3, 18, 18), 128, np.float32))
+    status = cluster.submit(
+        nodetype="h_node", nnodes=1, arch="jacintonet11", insize=16, batchsize=2, epoch=1,
+        gpu=False, iterator="serial",
+    )  # fmt: skip
+    assert status == 0
+    assert Path("status").read_text() == "0\n", cluster.log
+    (job,) = jobs(cluster)
+    # Two processes with batches of 2: a sweep over 8 images takes two updates.
+    assert (job / "model_iter_2").exists()

@@ -189,7 +189,7 @@ def test_what_was_removed_stays_zero_in_every_later_update(pruned):
     pruned.updater.get_optimizer("main").hyperparam.lr = 1.0
     values = model.wide.W.array.copy()
     for _ in range(3):
-        with chainer.Reporter():
+        with pruned.reporter:
             pruned.updater.update()
         pruned.get_extension("Pruner")(pruned)
     assert not np.array_equal(model.wide.W.array, values)

@@ -91,7 +91,7 @@ class Config(BaseModel):
         resume: Snapshot to go on from.
         initmodel: Weights to start from.
         test: Evaluate and log every few iterations.
-        communicator: How ChainerMN exchanges gradients.
+        communicator: How ChainerMN exchanges gradients; None is pure_nccl with GPUs, else naive.
         loadtype: "original" reads an image when its turn comes, "custom" a process's share at once.
         iterator: Who loads images: "serial", "thread" or "process".
         optimizer: "momentum_sgd", "adam", "rmsprop_warmup" or "rmsprop".
@@ -130,7 +130,7 @@ class Config(BaseModel):
     resume: Text | None = None
     initmodel: Text | None = None
     test: bool | None = None
-    communicator: Annotated[str, _one_of("communicator", _COMMUNICATORS)] = "pure_nccl"
+    communicator: Annotated[str, _one_of("communicator", _COMMUNICATORS)] | None = None
     loadtype: Annotated[str, _one_of("loadtype", choices.LOADTYPES)] = "original"
     iterator: Annotated[str, _one_of("iterator", choices.ITERATORS)] = "process"
     optimizer: Annotated[str, _one_of("optimizer", choices.OPTIMIZERS)] = "momentum_sgd"
@@ -170,6 +170,9 @@ class Config(BaseModel):
         ooc_only = [k for k in ("device_memory", "host_memory", "spill_dir") if getattr(self, k)]
         if ooc_only and not self.ooc:
             raise ValueError(f"{ooc_only[0]!r} is for training out of core: add 'ooc: true'")
+        on_gpus = set(choices.COMMUNICATORS) - {"naive"}
+        if not self.gpu and self.communicator in on_gpus:
+            raise ValueError(f"'communicator' {self.communicator!r} needs GPUs: take 'naive'")
         if self.host_memory and not self.gpu:
             raise ValueError("'host_memory' is pinned for a GPU, and 'gpu' is false")
         return self
