@@ -90,27 +90,32 @@ class MPIProcesses(Processes):
 
     def average(self, array: Any) -> None:
         """Replaces an array of float32 by its mean over the processes; together."""
-        if isinstance(array, np.ndarray):
-            self._average_on_host(array)
-        else:
-            values = chainer.get_device("@numpy").send(array)
-            self._average_on_host(values)
-            array.set(values)
+        with self.pinned(array):
+            if isinstance(array, np.ndarray):
+                self._average_on_host(array)
+            else:
+                values = chainer.get_device("@numpy").send(array)
+                self._average_on_host(values)
+                array.set(values)
 
     def average_gradients(self, model: chainer.Chain) -> None:
         """Replaces every gradient by its mean over the processes; together."""
+        gradients = [
+            parameter.grad
+            for _, parameter in sorted(model.namedparams())
+            if parameter.grad is not None
+        ]
         if self._on_gpus:
-            self._communicator.multi_node_mean_grad(model)
+            with self.pinned(*gradients):
+                self._communicator.multi_node_mean_grad(model)
             return
-        # What naive does too, but each array stays in memory while MPI works on it, and only that.
-        for _, parameter in sorted(model.namedparams()):
-            if parameter.grad is not None:
-                self._average_on_host(parameter.grad)
+        # What naive does too, but each is in memory while MPI works on it, and only that one.
+        for gradient in gradients:
+            self.average(gradient)
 
     def _average_on_host(self, array: np.ndarray) -> None:
-        with self.pinned(array):
-            self._mpi.COMM_WORLD.Allreduce(self._mpi.IN_PLACE, array)
-            array *= array.dtype.type(1 / self.size)
+        self._mpi.COMM_WORLD.Allreduce(self._mpi.IN_PLACE, array)
+        array *= array.dtype.type(1 / self.size)
 
     def _note_interrupt(self, *_: Any) -> None:
         # One that left the others waiting for it in MPI would never learn what they wait for. Who
