@@ -33,6 +33,7 @@ class Causes:
 
     Args:
         plan: what the iteration followed; None if it followed none.
+        touches: for each op of the trace the blocks that it touches.
         op_begins: for each op of the trace that ran, when it began: index to seconds.
         seconds: how long the iteration was.
         outs: copies to the store, by their begin.
@@ -42,8 +43,8 @@ class Causes:
     def __init__(
         self,
         plan: Plan | None,
+        touches: Sequence[Sequence[int]],
         op_begins: dict[int, float],
-        op_count: int,
         seconds: float,
         outs: Sequence[Copy],
         ins: Sequence[Copy],
@@ -53,7 +54,8 @@ class Causes:
         for swap in () if plan is None else plan.swaps:
             self._swaps.setdefault(swap.block, []).append(swap)
         self._op_begins = op_begins
-        self._op_count = op_count
+        self._touches = touches
+        self._op_count = len(touches)
         self._seconds = seconds
         self._outs = outs
         self._ins = ins
@@ -61,6 +63,9 @@ class Causes:
     def of_data(self, begin_seconds: float, end_seconds: float, op: int | None) -> Finding | None:
         """An op waited for blocks that it touches; None if none came in meanwhile."""
         ended = _ended_within(self._ins, begin_seconds, end_seconds)
+        if op is not None:
+            # Fetches for later ops end meanwhile as well. A block without a number may be its own.
+            ended = [c for c in ended if c.block is None or c.block in self._touches[op]]
         if not ended:
             return None
         copy = ended[0]
@@ -132,4 +137,5 @@ class Causes:
 def _ended_within(copies: Sequence[Copy], begin: float, end: float) -> list[Copy]:
     """The copies that ended in a wait: first the one that took the most of it."""
     ended = [copy for copy in copies if begin < copy.end_seconds <= end + _MOMENT_SECONDS]
+    ended.sort(key=lambda copy: copy.end_seconds, reverse=True)
     return sorted(ended, key=lambda copy: max(copy.begin_seconds, begin) - copy.end_seconds)

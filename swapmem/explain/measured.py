@@ -55,8 +55,8 @@ class _Measured:
         outs, ins = self._copies()
         ops = _ops(self._run.trace, self._part.events, self._begin)
         begins = {op.index: op.begin_seconds for op in ops if op.index is not None}
-        count = len(self._run.trace.ops) if self._run.trace is not None else 0
-        causes = Causes(self._run.plan, begins, count, self._seconds, outs, ins)
+        touches = [op.touches for op in self._run.trace.ops] if self._run.trace else []
+        causes = Causes(self._run.plan, touches, begins, self._seconds, outs, ins)
         return Timeline(
             source="measured",
             seconds=self._seconds,

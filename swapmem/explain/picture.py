@@ -164,14 +164,13 @@ def _draw_lanes(axes: Any, timeline: Timeline) -> None:
 
 def _draw_ops(axes: Any, timeline: Timeline) -> None:
     # Neighbours differ in shade: an edge around each would hide ops of a pixel's width.
+    bars: dict[tuple[str, float], list[tuple[float, float]]] = {}
     for number, op in enumerate(timeline.ops):
-        axes.broken_barh(
-            [(op.begin_seconds, op.end_seconds - op.begin_seconds)],
-            (-0.4, 0.8),
-            facecolors=colors.PHASES[op.phase],
-            alpha=(1.0, 0.7)[number % 2],
-            linewidth=0,
-        )
+        look = (colors.PHASES[op.phase], (1.0, 0.7)[number % 2])
+        bars.setdefault(look, []).append((op.begin_seconds, op.end_seconds - op.begin_seconds))
+    for (color, alpha), spans_of_it in bars.items():
+        axes.broken_barh(spans_of_it, (-0.4, 0.8), facecolors=color, alpha=alpha, linewidth=0)
+    for op in timeline.ops:
         if _fits(op, timeline.seconds):
             axes.text(
                 (op.begin_seconds + op.end_seconds) / 2,

@@ -14,14 +14,8 @@ import pytest
 import swapmem
 from swapmem.explain.run_file import Run, RunFileError, load_run, save_run
 from swapmem.planner.errors import TraceError
-from tests.explain import made_up_runs
 
 Edit = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture(scope="module")
-def run() -> Run:
-    return made_up_runs.resnet_run()
 
 
 def save(run: Run, path: Path) -> Path:
@@ -83,7 +77,9 @@ def test_a_file_that_was_cut_off_is_refused(
         load_run(path)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"no", b"[1]", b"{}", b'{"format": "swapmem trace"}'])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"no", b"[1]", b"{}", b'{"format": "swapmem trace"}']
+)
 def test_what_is_no_run_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content)

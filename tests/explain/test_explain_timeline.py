@@ -11,8 +11,8 @@ from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
 from swapmem.explain.simulated import simulated
 from swapmem.explain.swapped_out import swapped_out
-from swapmem.explain.timeline import Timeline, memory_by_tier
 from swapmem.explain.tiers import stored_tiers
+from swapmem.explain.timeline import Timeline, memory_by_tier
 from swapmem.records import TraceEvent
 from tests.explain import made_up_runs
 from tests.planner import synthetic
@@ -24,11 +24,6 @@ SEEDS = range(12)
 def random_run(seed: int) -> Run:
     trace = synthetic.random_trace(seed)
     return made_up_runs.planned_run(synthetic.with_budget(trace, 0.8), least_ops=3)
-
-
-@pytest.fixture(scope="module")
-def run() -> Run:
-    return made_up_runs.resnet_run()
 
 
 def both(run: Run) -> tuple[Timeline, Timeline]:
