@@ -105,7 +105,7 @@ class Replay(Residency):
             self.slot += 1
             self.held = touched = s.touches[op]
             self.need_bytes = s.needs[op]
-            if self.fetch_at[op] or self.in_queue:
+            if self.fetch_at[op]:
                 for block in self.fetch_at[op]:
                     self.ask(block, False)
                 self.start()

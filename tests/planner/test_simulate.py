@@ -155,6 +155,23 @@ def test_each_copy_costs_its_latency() -> None:
     ]
 
 
+def test_each_of_several_copies_has_its_latency_once() -> None:
+    note = Recorder()
+    note.begin()
+    note.allocate(100, "small")
+    note.allocate(300, "large")
+    note.end("A", "forward", 1.0, ())
+    note.begin()
+    note.end("B", "forward", 9.0, ())
+    note.free(0)
+    note.free(1)
+    link = rates(100.0, latency_seconds=1.0)
+    trace = note.trace(Machine(400, link, workers=2))
+    found = simulate(trace, [Swap(0, 0, None, None), Swap(1, 0, None, None)])
+    # Both wait a second and share the rate for two; the larger has 200 bytes left then.
+    assert lanes_of(found) == [(0, "out", 1, 1, 4), (1, "out", 1, 1, 6)]
+
+
 def test_workers_share_the_rate() -> None:
     found = simulate(two_way(LINK, workers=2), [Swap(0, 0, 2, 3), Swap(1, 0, 2, 3)])
     assert lanes_of(found) == [
@@ -387,10 +404,98 @@ def test_more_at_the_begin_than_the_budget_holds_is_out_where_it_may_be() -> Non
         simulate(fixed, [])
 
 
+def test_what_was_just_fetched_is_not_the_first_to_leave() -> None:
+    note = Recorder()
+    for name in "xyz":
+        note.begin()
+        note.allocate(100, name)
+        note.end(name, "forward", 4.0, ())
+    note.free(2)
+    for touched in ([1], []):
+        note.begin()
+        note.end("D", "forward", 4.0, touched)
+    note.begin()
+    note.allocate(100, "big")
+    note.end("E", "forward", 4.0, [])
+    note.begin()
+    note.end("F", "backward", 4.0, [0])
+    for block in (0, 1, 3):
+        note.free(block)
+    # x was used long before y, but is back from 16 on; y leaves for what E allocates.
+    found = simulate(note.trace(Machine(200, LINK)), [Swap(0, 1, 4, 6)])
+    assert [(c.block, c.direction) for c in found.copies] == [(0, "out"), (0, "in"), (1, "out")]
+
+
+def test_a_block_whose_leaving_was_given_up_can_leave_later() -> None:
+    note = Recorder()
+    for name in "xyz":
+        note.begin()
+        note.allocate(100, name)
+        note.end(name, "forward", 1.0, ())
+    note.begin()
+    note.end("D", "backward", 1.0, [0])
+    note.begin()
+    note.end("E", "backward", 1.0, [2])
+    note.begin()
+    note.end("F", "backward", 1.0, [1, 2])
+    note.begin()
+    note.allocate(100, "w")
+    note.end("G", "backward", 1.0, [1])
+    for block in range(4):
+        note.free(block)
+    # z pushes x out; D wants it again. y leaves for it while x arrives. For G x has to leave again.
+    found = simulate(note.trace(Machine(200, LINK)), [])
+    assert found.peak_bytes == 200
+    assert [c.block for c in found.copies if c.direction == "out"].count(0) >= 1
+
+
+def test_an_allocation_goes_before_copies_in_that_wait_for_the_same_room() -> None:
+    note = Recorder()
+    weights = note.persistent(100, "W")
+    fixed = note.persistent(100, "P")
+    old = note.persistent(100, "old")
+    batch = note.allocate(100, "images")
+    note.free(old)
+    note.begin()
+    note.end("A", "forward", 5.0, [batch, fixed])
+    note.free(batch)
+    note.begin()
+    note.end("B", "forward", 5.0, [weights, fixed])
+    note.begin()
+    new = note.allocate(100, "new")
+    note.end("C", "backward", 5.0, [fixed])
+    note.begin()
+    note.end("D", "backward", 5.0, [fixed])
+    note.blocks[old] = replace(note.blocks[old], carried_from=new)
+    swaps = [Swap(weights, 1, 3, 5), Swap(new, 3, None, None)]
+    found = simulate(note.trace(Machine(200, LINK)), swaps)
+    # W is asked for in D, and there is room for a block when the gradient is out: for the images.
+    assert found.misses == 0
+    assert found.stalls[0] == Stall(0, 1.0, None, "copy out late")
+    assert [(*c[:2], *c[3:]) for c in lanes_of(found)] == [
+        (new, "out", 0, 1),
+        (weights, "in", 6, 7),
+    ]
+
+
+def test_a_block_that_comes_from_nowhere_is_there_in_each_iteration() -> None:
+    note = Recorder()
+    stray = note.persistent(100, "stray")
+    weights = note.persistent(100, "W")
+    note.free(stray)
+    note.begin()
+    note.end("A", "forward", 2.0, [weights], [weights])
+    note.begin()
+    note.end("B", "forward", 2.0, [])
+    found = simulate(note.trace(Machine(200, LINK), 1.0), [Swap(weights, 0, 2, 2)])
+    assert (found.curve[0], found.peak_bytes, found.curve[-1]) == ((0.0, 100), 100, (4.0, 0))
+    assert found.stalls == (Stall(0, 1.0, weights, "copy in late"),)
+
+
 # --- a tier behind the store
 
 
-def overflowing(store_bytes: int | None, behind: Rates | None) -> Simulation:
+def overflowing(store_bytes: int | None, behind: Rates | None, link: Rates = LINK) -> Simulation:
     note = Recorder()
     note.begin()
     for name in "abcd":
@@ -402,7 +507,7 @@ def overflowing(store_bytes: int | None, behind: Rates | None) -> Simulation:
         note.begin()
         note.end("C", "backward", 1.0, [block])
         note.free(block)
-    machine = Machine(400, LINK, store_bytes=store_bytes, behind=behind)
+    machine = Machine(400, link, store_bytes=store_bytes, behind=behind)
     swaps = [Swap(b, 0, 2, 5 - b) for b in range(4)]
     return simulate(note.trace(machine), swaps)
 
@@ -421,6 +526,13 @@ def test_what_the_store_has_no_room_for_goes_on_at_the_rate_of_the_tier_behind()
 def test_a_block_larger_than_the_store_passes_through_it() -> None:
     found = overflowing(50, rates(10.0))
     assert [round(c.ended_seconds, 6) for c in found.copies[:4]] == [11, 21, 31, 41]
+
+
+def test_what_goes_on_behind_the_store_does_not_slow_ops_down() -> None:
+    link = rates(100.0, slowdown=2.0)
+    found = overflowing(250, rates(10.0), link)
+    # Four copies out of a second each, in each of which B does half a second of its work.
+    assert found.op_end_seconds[1] == pytest.approx(101 + 2)
 
 
 def test_a_store_that_is_full_for_good_leaves_blocks_where_they_are() -> None:
