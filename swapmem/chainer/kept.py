@@ -143,12 +143,16 @@ class Kept:
                 # Not by way of `data`, which would forget the shape.
                 node._data = None
 
-    def give_back(self, again: Any, in_data: tuple[Any, ...]) -> None:
+    def missing_of(self, in_data: tuple[Any, ...]) -> list[Any]:
+        """Those of the arrays that a function is applied to that this one lacks."""
+        return [in_data[index] for index in self._inputs]
+
+    def give_back(self, again: Any, inputs: list[Any]) -> None:
         """Put into the function what another has computed again.
 
         Args:
             again: The other function; it has run, unless only inputs are missing.
-            in_data: The arrays to which that one was applied.
+            inputs: Of the arrays to which that one was applied: what ``missing_of`` returned.
         """
         function = self._function()
         if function is None or function.inputs is None:
@@ -165,6 +169,6 @@ class Kept:
                 if node is not None and node._data is None:
                     node._data = data[position]
             function._retained_output_data = tuple(data)
-        for index in self._inputs:
+        for index, array in zip(self._inputs, inputs, strict=True):
             if function.inputs[index]._data is None:
-                function.inputs[index]._data = in_data[index]
+                function.inputs[index]._data = array

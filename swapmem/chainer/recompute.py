@@ -311,7 +311,7 @@ class _Again(chainer.FunctionHook):
         self._position = 0
         self._running = 0
         self._functions: dict[int, Any] = {}
-        self._inputs: dict[int, tuple[Any, ...]] = {}
+        self._inputs: dict[int, list[Any]] = {}
 
     def added(self, function: Any) -> None:
         """Come before all other hooks: what is not run must not be announced."""
@@ -324,7 +324,8 @@ class _Again(chainer.FunctionHook):
         one = self._kept[index]
         if one.is_missing:
             self._functions[index] = function
-            self._inputs[index] = in_data
+            # No others: those go as they went the first time.
+            self._inputs[index] = one.missing_of(in_data)
         if index >= self._last and index > self._last_run and not self._running:
             raise _Enough(self)
         hand_over(one.drawn, function)

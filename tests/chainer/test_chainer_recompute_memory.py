@@ -25,9 +25,11 @@ class Arrays(chainer.FunctionHook):
         self.segment = name
         self.read = []
         self.alive_after = []
+        self.alive_before = {}
 
     def forward_preprocess(self, function, in_data):
         if segments.current() == self.segment:
+            self.alive_before[function.label] = self.alive()
             self.read.append((function.label, weakref.ref(in_data[0])))
 
     def backward_preprocess(self, function, in_data, out_grad):
@@ -84,6 +86,18 @@ def test_what_came_back_goes_as_backward_passes_it():
     # Sum, tanh, cos, sin, exp, identity. Exp and sin run again, for what cos and exp keep; what exp
     # reads is the graph's own.
     assert arrays.alive_after == [[], [], [], ["exp", "sin"], ["exp", "sin"], ["exp"]]
+
+
+def test_what_no_function_keeps_goes_while_the_segment_runs_again():
+    x = chainer.Variable(images())
+    with recomputing({"part"}):
+        z = F.sum(segment("part", lambda h: F.cos(F.sin(F.relu(F.exp(h) + 1))), F.identity(x)))
+    with Arrays("part") as arrays:
+        z.backward()
+    # ReLU keeps what it makes and not what it reads.
+    assert [label for label, _ in arrays.read] == ["exp", "_ + 1", "ReLU", "sin"]
+    assert arrays.alive_before["ReLU"] == ["exp", "_ + 1"]
+    assert arrays.alive_before["sin"] == ["exp", "_ + 1"]
 
 
 @pytest.mark.parametrize("runs_backward", [False, True])
