@@ -36,9 +36,9 @@ def measured(run: Run, iteration: int = -1) -> Timeline:
         raise ValueError("the run has no events: nothing was allocated while its manager was on")
     if not -len(parts) <= iteration < len(parts):
         raise IndexError(f"no iteration {iteration}: the run's events hold {len(parts)}")
-    part = parts[iteration]
-    current = iteration in (-1, len(parts) - 1)
-    return _Measured(run, part, BlockNames(run.trace, part, run.block_ids, current)).timeline()
+    number = range(len(parts))[iteration]
+    part, before = parts[number], parts[number - 1] if number else None
+    return _Measured(run, part, BlockNames(run.trace, part, before, run.block_ids)).timeline()
 
 
 class _Measured:

@@ -41,8 +41,8 @@ class Run:
         trace: the iteration that was planned; None where no two iterations were alike.
         plan: what the last iterations followed; None if they followed none.
         simulation: what was foretold of the plan; None if nothing was simulated.
-        block_ids: for each block of the trace, the id it has in the events of the last complete
-            iteration (0 for none); empty if that is not known.
+        block_ids: for each block of the trace the engine's id that it had when the trace was
+            recorded (0 for none); empty if that is not known.
         about: what to call the run, and what its reader should know: a name and a text for each.
         notices: what the run had to say, such as that the spill directory lies in memory.
     """
@@ -93,8 +93,9 @@ def save_run(
         trace: The iteration that was planned, if one was.
         plan: What the last iterations followed, if they did.
         simulation: What the plan was chosen by.
-        block_ids: For each block of the trace, its id in the last complete iteration of `events`
-            (0 for none). Without it, blocks are matched by the order in which they were made.
+        block_ids: For each block of the trace the engine's id that it had when the trace was
+            recorded (0 for none). Blocks that live for good are known by it; the others are told by
+            the order in which they are made.
         about: Shown in the heading of what is drawn: {"model": "resnet50", "batch": "16"}.
         notices: What `Manager.report` lists as notices.
 

@@ -18,8 +18,8 @@ from tests.planner import synthetic
 MIB = 1 << 20
 #: On the clock of the events, when the first iteration began.
 CLOCK_SECONDS = 5000.0
-#: Ids that the engine gave the blocks: the block's index and this.
-FIRST_ID = 100
+# Ids that the engine gave: as many for each iteration, which makes new blocks.
+_IDS_EACH = 100_000
 
 
 def long_intervals(trace: Trace, least_ops: int = 4, lead: int = 2) -> list[Swap]:
@@ -92,10 +92,19 @@ def planned_run(trace: Trace, lead: int = 2, least_ops: int = 8) -> Run:
         trace=trace,
         plan=plan_for(trace, swaps, simulation),
         simulation=simulation,
-        block_ids=tuple(range(FIRST_ID, FIRST_ID + len(trace.blocks))),
+        block_ids=tuple(block_id(trace, i, 0) for i in range(len(trace.blocks))),
         about={"model": "made up", "batch": "16"},
         notices=("the spill directory lies in memory",),
     )
+
+
+def block_id(trace: Trace, block: int, iteration: int) -> int:
+    """The engine's id of a block of the trace in one of the iterations, the first of which is 0."""
+    origin = trace.blocks[block].carried_from
+    if origin is not None:
+        return block_id(trace, origin, iteration - 1)
+    made = trace.blocks[block].born is not None
+    return (iteration + 2) * _IDS_EACH * made + block + 1
 
 
 def stats_of(trace: Trace, simulation: Simulation) -> dict[str, Any]:
@@ -123,22 +132,20 @@ def events_of(trace: Trace, simulation: Simulation, iterations: int) -> list[Tra
     for count in range(iterations):
         begin = CLOCK_SECONDS + count * simulation.seconds
         end = CLOCK_SECONDS + (count + 1) * simulation.seconds
-        for time, kind, block, size, op, seconds in one:
-            at = bisect_right(times, time) - 1
-            resident = sizes[at] if sizes else 0
-            events.append(
-                TraceEvent(
-                    min(begin + time, end), kind, block, size, op, seconds, resident, resident
-                )
-            )
+        for time, kind, block, *rest in one:
+            resident = sizes[bisect_right(times, time) - 1]
+            name = 0 if block is None else block_id(trace, block, count)
+            moment = min(begin + time, end)
+            events.append(TraceEvent(moment, kind, name, *rest, resident, resident))
     events.append(TraceEvent(end, "iteration", 0, 0, "", 0.0, sizes[-1], sizes[-1]))
     return sorted(events, key=lambda event: event.time_seconds)
 
 
-def _one_iteration(
-    trace: Trace, simulation: Simulation
-) -> list[tuple[float, str, int, int, str, float]]:
-    rows: list[tuple[float, str, int, int, str, float]] = [(0.0, "iteration", 0, 0, "", 0.0)]
+_Row = tuple[float, str, int | None, int, str, float]
+
+
+def _one_iteration(trace: Trace, simulation: Simulation) -> list[_Row]:
+    rows: list[_Row] = [(0.0, "iteration", None, 0, "", 0.0)]
     waits: dict[int, list[Stall]] = {}
     for stall in simulation.stalls:
         waits.setdefault(stall.op, []).append(stall)
@@ -150,22 +157,22 @@ def _one_iteration(
         last_end = end
         touched = sum(trace.blocks[i].bytes for i in op.touches)
         since = begin - sum(stall.seconds for stall in waits.get(k, ()))
-        rows.append((since, "begin_op", 0, touched, op.name, 0.0))
+        rows.append((since, "begin_op", None, touched, op.name, 0.0))
         waited = since
         for stall in waits.get(k, ()):
             waited += stall.seconds
             # An op that waits for data tells of all that it touches, an allocation of itself.
             size = touched + (stall.block is None)
-            rows.append((waited, "stall", 0, size, op.name, stall.seconds))
-        rows.append((end, "end_op", 0, touched, op.name, end - since))
+            rows.append((waited, "stall", None, size, op.name, stall.seconds))
+        rows.append((end, "end_op", None, touched, op.name, end - since))
     moments.append(last_end)
     for change in trace.changes:
         kind = "allocate" if change.allocates else "free"
         size = trace.blocks[change.block].bytes
-        rows.append((moments[change.slot], kind, FIRST_ID + change.block, size, "", 0.0))
+        rows.append((moments[change.slot], kind, change.block, size, "", 0.0))
     for copy in simulation.copies:
         seconds = copy.ended_seconds - copy.begun_seconds
-        row = (FIRST_ID + copy.block, copy.bytes, "", seconds)
+        row = (copy.block, copy.bytes, "", seconds)
         if copy.direction == "out":
             rows.append((copy.ended_seconds, "swap_out", *row))
             rows.append((copy.ended_seconds, "evict", *row[:3], 0.0))
