@@ -5,6 +5,7 @@ import chainer.functions as F
 import numpy as np
 import pytest
 
+from swapmem.chainer import segments
 from train.models import ARCHITECTURES, GoogLeNet, JacintoNet11, ResNet50
 
 ALL = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=list(ARCHITECTURES))
@@ -89,20 +90,57 @@ def test_the_smallest_insize_is_what_the_geometry_allows(architecture, monkeypat
         architecture(least - 1, 4)(images(2, least - 1), labels(2, 4))
 
 
-@ALL
-def test_the_loss_has_a_gradient_for_every_weight_and_is_reported(architecture):
+class Parts(chainer.FunctionHook):
+    """Notes which part of a network each function belongs to, one name for a run of functions."""
+
+    def __init__(self):
+        self.names = []
+
+    def forward_postprocess(self, function, in_data):
+        if self.names[-1:] != [segments.current()]:
+            self.names.append(segments.current())
+
+
+def step(architecture):
+    """Returns all values after one step, gradients included, what it reports, and its parts."""
     np.random.seed(0)
     insize = max(64, architecture.smallest_insize)
     model = architecture(insize, classes=4)
     reporter = chainer.Reporter()
     reporter.add_observer("main", model)
     observation = {}
-    with reporter.scope(observation):
-        loss = model(images(3, insize), labels(3, 4))
+    with Parts() as parts, reporter.scope(observation):
+        loss = model(images(2, insize), labels(2, 4))
     loss.backward()
-    assert all(np.any(param.grad) for param in model.params())
-    assert observation.keys() == {"main/loss", "main/accuracy"}
     assert float(observation["main/loss"].array) == float(loss.array)
+    values = dict(chainer.serializers.npz.serialize(model), loss=loss.array)
+    values |= {f"{name} gradient": parameter.grad for name, parameter in model.namedparams()}
+    return values, observation, parts.names
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def stepped(request):
+    """An architecture and what one step of it gives."""
+    architecture = ARCHITECTURES[request.param]
+    return architecture, *step(architecture)
+
+
+def test_the_loss_has_a_gradient_for_every_weight_and_is_reported(stepped):
+    _, values, observation, _ = stepped
+    gradients = [value for name, value in values.items() if name.endswith("gradient")]
+    assert all(np.any(gradient) for gradient in gradients)
+    assert observation.keys() == {"main/loss", "main/accuracy"}
+
+
+def test_the_parts_of_a_network_can_all_be_computed_again_and_no_bit_changes(stepped):
+    architecture, expected, _, names = stepped
+    parts = [name for name in names if name is not None]
+    assert len(parts) >= 3
+    assert len(set(parts)) == len(parts)
+    with segments.recomputing(parts):
+        values, _, _ = step(architecture)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(values[name], value, err_msg=name)
 
 
 def test_googlenets_loss_weighs_its_three_classifiers():

@@ -1,5 +1,7 @@
 """GoogLeNet with batch normalization, after Ioffe and Szegedy, "Batch Normalization", 2015."""
 
+from functools import partial
+
 import chainer
 import chainer.functions as F
 import chainer.links as L
@@ -68,23 +70,21 @@ class GoogLeNetBN(AuxiliaryNetwork):
         Returns:
             Three of float32, (n, classes), before softmax.
         """
-        h = segment("stem", self._stem, x)
+        h = segment("conv1", partial(_reduced, self.conv1), x)
+        h = segment("conv2", partial(_reduced, self.conv2), h)
         h = segment("inc3a", self.inc3a, h)
         h = segment("inc3b", self.inc3b, h)
         h = segment("inc3c", self.inc3c, h)
         h = segment("inc4a", self.inc4a, h)
-        y1 = self.auxiliary1(h)
+        y1 = segment("auxiliary1", self.auxiliary1, h)
         h = segment("inc4b", self.inc4b, h)
         h = segment("inc4c", self.inc4c, h)
         h = segment("inc4d", self.inc4d, h)
-        y2 = self.auxiliary2(h)
+        y2 = segment("auxiliary2", self.auxiliary2, h)
         h = segment("inc4e", self.inc4e, h)
         h = segment("inc5a", self.inc5a, h)
         h = segment("inc5b", self.inc5b, h)
         return self.classifier(averaged(h)), y1, y2
-
-    def _stem(self, x: Variable) -> Variable:
-        return _halved(F.relu(self.conv2(_halved(F.relu(self.conv1(x))))))
 
 
 class _Auxiliary(chainer.Chain):
@@ -113,5 +113,5 @@ def _halving_inception(channels: int, *widths: int) -> L.InceptionBN:
     return L.InceptionBN(channels, 0, *widths, "max", stride=2, conv_init=HeNormal())
 
 
-def _halved(x: Variable) -> Variable:
-    return F.max_pooling_2d(x, 3, stride=2, pad=1, cover_all=False)
+def _reduced(convolution: NormalizedConvolution, x: Variable) -> Variable:
+    return F.max_pooling_2d(F.relu(convolution(x)), 3, stride=2, pad=1, cover_all=False)

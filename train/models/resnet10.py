@@ -57,14 +57,14 @@ class ResNet10(Network):
         Returns:
             float32, (n, classes).
         """
-        h = segment("stem", self._stem, x)
+        h = segment("conv1", self._first, x)
         h = segment("block2", self.block2, h)
         h = segment("block3", self.block3, h)
         h = segment("block4", self.block4, h)
         h = segment("block5", self.block5, h)
         return self.classifier(averaged(F.relu(self.last_norm(h))))
 
-    def _stem(self, x: Variable) -> Variable:
+    def _first(self, x: Variable) -> Variable:
         return F.max_pooling_2d(F.relu(self.conv1(self.data_norm(x))), 3, stride=2)
 
 
