@@ -473,7 +473,7 @@ def test_an_allocation_goes_before_copies_in_that_wait_for_the_same_room() -> No
     assert found.misses == 0
     assert found.stalls[0] == Stall(0, 1.0, None, "copy out late")
     assert [(*c[:2], *c[3:]) for c in lanes_of(found)] == [
-        (new, "out", 0, 1),
+        (old, "out", 0, 1),
         (weights, "in", 6, 7),
     ]
 
