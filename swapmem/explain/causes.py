@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swapmem.explain import spans
-from swapmem.explain.timeline import Cause, Copy
+from swapmem.explain.timeline import Cause, Copy, Tier
 from swapmem.planner.plan import Plan, Swap
 from swapmem.sizes import format_bytes
 
@@ -38,6 +39,7 @@ class Causes:
         seconds: how long the iteration was.
         outs: copies to the store, by their begin.
         ins: copies from the store, by their begin.
+        device: what it holds, and its budget.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Causes:
         seconds: float,
         outs: Sequence[Copy],
         ins: Sequence[Copy],
+        device: Tier,
     ) -> None:
         self._planned = plan is not None
         self._swaps: dict[int, list[Swap]] = {}
@@ -59,6 +62,7 @@ class Causes:
         self._seconds = seconds
         self._outs = outs
         self._ins = ins
+        self._device = device
 
     def of_data(self, begin_seconds: float, end_seconds: float, op: int | None) -> Finding | None:
         """An op waited for blocks that it touches; None if none came in meanwhile."""
@@ -89,12 +93,14 @@ class Causes:
         waiting = (asked, copy.begin_seconds)
         busy = spans.overlap([waiting], [(c.begin_seconds, c.end_seconds) for c in others])
         count = sum(c.end_seconds > asked for c in others)
-        why = f"{what}: asked for {ahead} ahead, but its copy in began {milliseconds(late)} later: "
+        why = f"{what}: asked for {ahead} ahead, but its copy in began {milliseconds(late)} later, "
         if busy >= late / 2:
             copies = "1 other copy" if count == 1 else f"{count} other copies"
-            why += f"the lane was busy with {copies} in for {milliseconds(busy)} of it"
+            why += f"as the lane was busy with {copies} in for {milliseconds(busy)} of it"
+        elif self._room_bytes(*waiting) < copy.bytes:
+            why += "as the budget had no room for it before"
         else:
-            why += "the budget had no room for it before"
+            why += "although the lane was idle and the arrays left room in the budget"
         return Finding("copy in late", why, copy.block)
 
     def of_memory(self, begin_seconds: float, end_seconds: float, size: int) -> Finding:
@@ -114,6 +120,15 @@ class Causes:
         how = "which the plan keeps, had to leave" if self._planned else "had to leave"
         why = f"{what}: {copy.name}, {format_bytes(copy.bytes)}, {how}; its copy out took {took}"
         return Finding("no plan", why, copy.block)
+
+    def _room_bytes(self, begin: float, end: float) -> int:
+        """What of the budget the device's arrays left free for all of the time."""
+        if self._device.limit_bytes is None:
+            return sys.maxsize
+        points = self._device.points
+        held = [size for time, size in points if begin < time < end]
+        held += [size for time, size in points if time <= begin][-1:]
+        return self._device.limit_bytes - max(held, default=0)
 
     def _asked_seconds(self, copy: Copy, op: int | None, end_seconds: float) -> float | None:
         """When the plan asked for a copy in, on the iteration's clock; None if it did not."""

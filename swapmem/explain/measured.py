@@ -55,8 +55,9 @@ class _Measured:
         outs, ins = self._copies()
         ops = _ops(self._run.trace, self._part.events, self._begin)
         begins = {op.index: op.begin_seconds for op in ops if op.index is not None}
+        tiers = self._tiers()
         touches = [op.touches for op in self._run.trace.ops] if self._run.trace else []
-        causes = Causes(self._run.plan, touches, begins, self._seconds, outs, ins)
+        causes = Causes(self._run.plan, touches, begins, self._seconds, outs, ins, tiers[0])
         return Timeline(
             source="measured",
             seconds=self._seconds,
@@ -64,7 +65,7 @@ class _Measured:
             outs=tuple(outs),
             ins=tuple(ins),
             stalls=tuple(self._stalls(ops, causes)),
-            tiers=self._tiers(),
+            tiers=tiers,
             charged=self._curve([event.charged_bytes for event in self._part.events]),
         )
 

@@ -7,7 +7,7 @@ import pytest
 from swapmem.explain.causes import Causes, Finding, milliseconds
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
-from swapmem.explain.timeline import Copy
+from swapmem.explain.timeline import Copy, Tier
 from swapmem.planner.plan import Plan, Swap
 from swapmem.records import TraceEvent
 
@@ -16,6 +16,7 @@ SECONDS = 10.0
 OPS = 10
 # Every op touches the blocks 1 and 2.
 TOUCHES = [(1, 2)] * OPS
+FULL = Tier("device", ((0.0, 1000 * MIB),), 1000 * MIB)
 
 
 def plan(*swaps: Swap) -> Plan:
@@ -27,11 +28,16 @@ def copy_in(begin: float, end: float, block: int = 1, planned: bool = True) -> C
 
 
 def of_data(
-    ins: list[Copy], the_plan: Plan | None, begin: float = 6.0, end: float = 7.0, op: int = 6
+    ins: list[Copy],
+    the_plan: Plan | None,
+    begin: float = 6.0,
+    end: float = 7.0,
+    op: int = 6,
+    device: Tier = FULL,
 ) -> Finding:
     # Op k begins at k seconds.
     begins = {k: float(k) for k in range(OPS)}
-    found = Causes(the_plan, TOUCHES, begins, SECONDS, [], ins).of_data(begin, end, op)
+    found = Causes(the_plan, TOUCHES, begins, SECONDS, [], ins, device).of_data(begin, end, op)
     assert found is not None
     return found
 
@@ -54,6 +60,16 @@ def test_a_copy_that_the_idle_lane_did_not_begin_had_no_room() -> None:
     found = of_data([copy_in(6.5, 7.0)], plan(Swap(1, 0, 4, 6)))
     assert found.cause == "copy in late"
     assert "the budget had no room" in found.why
+
+
+def test_room_is_only_said_to_be_missing_where_arrays_took_it() -> None:
+    for held, words in (
+        (940, "the budget had no room"),
+        (930, "although the lane was idle and the arrays left room"),
+    ):
+        device = Tier("device", ((0.0, 0), (4.5, held * MIB), (6.8, 0)), 1000 * MIB)
+        found = of_data([copy_in(6.5, 7.0)], plan(Swap(1, 0, 4, 6)), device=device)
+        assert words in found.why
 
 
 def test_a_copy_that_the_plan_does_not_have_is_no_plan() -> None:
@@ -100,7 +116,7 @@ def test_fetches_for_later_ops_are_no_cause() -> None:
 def test_who_waits_for_memory_is_told_what_had_to_leave(
     outs: list[Copy], cause: str, words: str
 ) -> None:
-    found = Causes(plan(), TOUCHES, {}, SECONDS, outs, []).of_memory(6.0, 7.0, 128 * MIB)
+    found = Causes(plan(), TOUCHES, {}, SECONDS, outs, [], FULL).of_memory(6.0, 7.0, 128 * MIB)
     assert found.cause == cause
     assert "memory for 128.0 MiB" in found.why
     assert words in found.why
