@@ -1,10 +1,12 @@
 """Traces as files: what is written is read again, and what is wrong is named."""
 
 import copy
+import dataclasses
 import gzip
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from swapmem.planner.errors import TraceError
 from swapmem.planner.plan import Plan, Swap
-from swapmem.planner.trace import Machine, Trace
+from swapmem.planner.trace import Block, Change, Machine, Op, Rates, Trace
 from swapmem.planner.trace_json import from_object, load, save, trace_object
 from tests.planner import synthetic
 
@@ -253,3 +255,19 @@ def test_the_error_survives_a_pickle() -> None:
     error = TraceError("wrong", "a.json", "ops[3]")
     again = pickle.loads(pickle.dumps(error))
     assert (again.message, again.path, again.place) == ("wrong", "a.json", "ops[3]")
+
+
+# --- the document
+
+
+@pytest.mark.parametrize("kind", [Trace, Op, Block, Change, Machine, Rates, Plan, Swap])
+def test_the_schema_is_documented_to_the_last_field(kind: type) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "trace.md").read_text()
+    words = set(re.findall(r"`(\w+)`", text))
+    assert {field.name for field in dataclasses.fields(kind)} <= words
+
+
+def test_a_file_has_the_fields_that_the_document_names() -> None:
+    content = trace_object(synthetic.chain(4))
+    assert {"format", "version", "plan"} <= content.keys()
+    assert set(content["ops"][0]) == {field.name for field in dataclasses.fields(Op)}
