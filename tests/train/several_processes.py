@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def mpi_run(processes, *arguments, cores_each=1):
-    """Runs the command in so many processes of MPI, and returns how it ended."""
+    """Runs the command in so many processes of MPI, and returns how it ended.
+
+    An argument with "{rank}" in it differs from process to process.
+    """
     mpiexec = Path(sys.executable).with_name("mpiexec")
     return subprocess.run(
         [str(mpiexec), "-n", str(processes), sys.executable, __file__, *map(str, arguments)],
@@ -29,4 +32,5 @@ if __name__ == "__main__":
     ARCHITECTURES.update(tiny=conftest.Tiny, plain=conftest.Plain, wide=conftest.Wide)
     from train import train_imagenet
 
-    sys.exit(train_imagenet.main())
+    rank = os.environ.get("PMI_RANK", "0")
+    sys.exit(train_imagenet.main([word.replace("{rank}", rank) for word in sys.argv[1:]]))

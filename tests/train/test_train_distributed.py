@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from several_processes import mpi_run
 
+import swapmem
 from train import distributed, launch, train_imagenet
 from train.data import make_batches, read_data
 from train.devices import choose_device, memory_options
-from train.distributed import choose_communicator
+from train.distributed import MPIProcesses, choose_communicator
 from train.errors import InputError
 from train.parallel import Processes
 from train.run import _require_equal
@@ -80,6 +81,9 @@ def test_several_processes_go_on_out_of_core_as_if_nothing_had_been(write_list):
             (out, length) == ("part", 4)
         )
     assert_identical(arrays("whole/model_iter_4"), arrays("part/model_iter_4"))
+    # Of both processes: without that of the statistics, the other one's evaluation would differ.
+    for column in ("validation/main/loss", "validation/main/accuracy"):
+        assert log("whole")[-1][column] == log("part")[-1][column]
     # The machine's budget, divided by its two processes; both were short of memory.
     for name in ("swap_report.json", "swap_report.1.json"):
         report = json.loads(Path("whole", name).read_text())
@@ -107,13 +111,15 @@ def test_each_process_keeps_its_share_of_the_files_in_memory(data, in_tmp, rank)
 @pytest.mark.parametrize(
     ("options", "last"),
     [
-        (["--resume", "absent"], "error: absent: cannot be read: No such file or directory"),
+        # The other process has lists and all; it must not wait for ever, or write.
+        (["--mean", "mean.{rank}npy"], "error: mean.1npy: cannot read the mean image: No such f"),
         (["--processes", "3"], "error: --processes 3, but MPI started 2 on this machine"),
         (["--communicator", "dummy"], "error: --communicator dummy works on GPUs alone: add --gpu"),
         (["--lr", "0"], "error: argument --lr: 0: must be above 0"),
     ],
 )
 def test_what_cannot_be_used_is_said_once_for_all(data, options, last):
+    Path("mean.npy").rename("mean.0npy")
     done = mpi_run(2, *data, *OPTIONS, "-a", "tiny", *options)
     assert done.returncode == 2
     assert done.stderr.count("train_imagenet.py: error: ") == 1
@@ -159,6 +165,26 @@ def test_an_interrupt_ends_all_processes_of_a_run_that_started_them_itself(data)
     assert told, error
     assert told[0].startswith("train_imagenet.py: interrupted; the newest snapshot is result/snap")
     assert not [name for name in os.listdir("result") if name.startswith(".")]
+
+
+def test_an_array_is_kept_in_memory_while_mpi_works_on_it(in_tmp):
+    with swapmem.Manager("host", "8MiB", in_tmp) as memory:
+        held = []
+
+        class World:
+            def Allreduce(self, place, array):
+                held.append(memory.block(array).pinned)
+                array += 1
+
+        processes = object.__new__(MPIProcesses)
+        processes._mpi = Namespace(COMM_WORLD=World(), IN_PLACE=None)
+        processes.size, processes.pinned = 2, memory.pinned
+        array = np.ones(1 << 20, np.float32)
+        memory.swap_out(array).wait()
+        processes.average(array)
+        assert held == [True]
+        assert not memory.block(array).pinned
+        np.testing.assert_array_equal(array, 1)
 
 
 @pytest.mark.parametrize(
