@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chainer
 
+from swapmem.chainer import segments
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
 from swapmem.chainer.eligible import Eligible, GraphHook
-from swapmem.chainer import segments
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
 from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
 from swapmem.planner.session import Session
@@ -69,9 +69,7 @@ def _target_of(manager: Manager) -> _Target:
                 eligible = Eligible(manager.engine, manager.current_stream)
                 manager.add_report(eligible.report_lines)
             budget_bytes = manager.stats()["budget_bytes"]
-            session = Session(
-                manager.engine, manager.device, budget_bytes, manager.current_stream
-            )
+            session = Session(manager.engine, manager.device, budget_bytes, manager.current_stream)
             manager.add_report(session.report_lines)
             target = _targets[manager] = _Target(
                 f"swapmem.{next(_numbers)}",
@@ -164,7 +162,7 @@ class OpHook(chainer.FunctionHook):
         if self._open:
             self._close_dead_ops(frame)
         # An evaluation has no backward pass that would tell where it ends.
-        may_begin = self._backward_was_last or not self._trains and chainer.config.enable_backprop
+        may_begin = self._backward_was_last or (not self._trains and chainer.config.enable_backprop)
         if may_begin and not self._open and not _is_inside_backward(frame):
             self._backward_was_last = False
             self._trains = chainer.config.enable_backprop

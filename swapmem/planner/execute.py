@@ -27,7 +27,7 @@ def instructions(
     """
     trace = recorded.trace
     count = len(trace.ops)
-    carried = {
+    carried: dict[int, int] = {
         block.carried_from: index
         for index, block in enumerate(trace.blocks)
         if block.carried_from is not None
@@ -38,13 +38,13 @@ def instructions(
         source = trace.blocks[swap.block].carried_from
         if source is not None:
             wanted[source] = None
-        if swap.fetch_at is not None and swap.fetch_at >= count and swap.block in carried:
-            wanted[carried[swap.block]] = None
+    wanted.update(dict.fromkeys(_out_at_begin(plan, count, carried)))
     number = {block: position for position, block in enumerate(wanted)}
 
     blocks = []
     for index in wanted:
-        block, (address, identity) = trace.blocks[index], recorded.identities[index]
+        block = trace.blocks[index]
+        address, identity = recorded.identities[index]
         birth = recorded.births[index]
         source = block.carried_from
         blocks.append(
@@ -58,7 +58,8 @@ def instructions(
             )
         )
 
-    at_begin: list[int] = []
+    # What is to be out when the iteration begins is, unless the one before had another plan.
+    at_begin = [number[block] for block in _out_at_begin(plan, count, carried)]
     fetch: list[list[int]] = [[] for _ in range(count)]
     leave: list[list[int]] = [[] for _ in range(count)]
     for swap in plan.swaps:
@@ -68,15 +69,24 @@ def instructions(
         if swap.fetch_at is None:
             continue
         # One iteration later the block may stand at another place of the trace.
-        block = swap.block
-        if swap.fetch_at >= count:
-            block = carried.get(block, block)
-        fetch[swap.fetch_at % count].append(number[block])
+        later = swap.fetch_at >= count
+        fetched = carried.get(swap.block, swap.block) if later else swap.block
+        fetch[swap.fetch_at % count].append(number[fetched])
     steps = [
         (op.name, fetch[index], leave[index], need_bytes)
         for index, (op, need_bytes) in enumerate(zip(trace.ops, needs(trace), strict=True))
     ]
     return blocks, at_begin, steps
+
+
+def _out_at_begin(plan: Plan, count: int, carried: dict[int, int]) -> list[int]:
+    """The blocks that leave in one iteration and are out when the next one begins."""
+    return [
+        carried.get(swap.block, swap.block)
+        for swap in plan.swaps
+        if (swap.fetch_at is None and swap.block in carried)
+        or (swap.fetch_at is not None and swap.fetch_at >= count)
+    ]
 
 
 def needs(trace: Trace) -> list[int]:

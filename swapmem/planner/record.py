@@ -170,6 +170,51 @@ def read(
     )
 
 
+def as_next(recorded: Recorded) -> Recorded:
+    """What the iteration after the first one will be like, as far as that can be foreseen.
+
+    The first one finds neither gradients nor the optimizer's state in place. The state that it
+    makes stays for good; the gradients stay until shortly before they are made again.
+
+    Args:
+        recorded: the first iteration.
+
+    Returns:
+        The same ops with what is there from the begin.
+    """
+    trace = recorded.trace
+    first_backward = next((i for i, op in enumerate(trace.ops) if op.phase == "backward"), None)
+    if first_backward is None:
+        return recorded
+    updated = {block for op in trace.ops if op.phase == "update" for block in op.touches}
+    blocks, identities = list(trace.blocks), list(recorded.identities)
+    births = list(recorded.births)
+    stays: set[int] = set()
+    frees = []
+    for index, (block, birth) in enumerate(zip(trace.blocks, recorded.births, strict=True)):
+        if birth is None or block.freed is not None:
+            continue
+        phase = trace.ops[birth.slot // 2].phase if birth.slot % 2 else "other"
+        if phase == "update" or (phase == "forward" and index in updated):
+            stays.add(index)
+            blocks[index] = replace(block, born=None)
+            births[index] = None
+        elif phase == "backward":
+            freed = 2 * first_backward
+            frees.append(Change(freed, len(blocks), False))
+            blocks.append(replace(block, born=None, freed=freed, carried_from=index))
+            identities.append(recorded.identities[index])
+            births.append(None)
+    changes = [change for change in trace.changes if change.block not in stays]
+    at = next((i for i, change in enumerate(changes) if change.slot > 2 * first_backward), None)
+    changes[at:at] = frees
+    return Recorded(
+        replace(trace, blocks=tuple(blocks), changes=tuple(changes)),
+        tuple(identities),
+        tuple(births),
+    )
+
+
 def phase_of(name: str) -> str:
     """Whether an op is of the "forward" or "backward" pass, or an "update".
 
@@ -199,7 +244,7 @@ def _op(running: _Running, ended_seconds: float, sees_writes: bool) -> Op:
 
 
 def _blocks(lives: list[_Life], earlier: dict[int, Birth]) -> tuple[Block, ...]:
-    made = {
+    made: dict[tuple[Birth | None, int], int] = {
         (life.born, life.bytes): number
         for number, life in enumerate(lives)
         if life.born is not None and life.freed is None
@@ -207,8 +252,8 @@ def _blocks(lives: list[_Life], earlier: dict[int, Birth]) -> tuple[Block, ...]:
     blocks = []
     for life in lives:
         carried = None
-        if life.born is None:
-            carried = made.get((earlier.get(life.identity), life.bytes))
+        if life.identity in earlier and life.born is None:
+            carried = made.get((earlier[life.identity], life.bytes))
         reason = life.reason or ("" if life.offered else _NOT_OFFERED)
         blocks.append(
             Block(

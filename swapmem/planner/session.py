@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from swapmem.errors import Error
 from swapmem.planner import memory, rates
 from swapmem.planner.errors import PlanError
 from swapmem.planner.execute import instructions
 from swapmem.planner.plan import Plan
-from swapmem.planner.record import Birth, Recorded, read
+from swapmem.planner.record import Birth, Recorded, as_next, read
 from swapmem.planner.search import make_plan
 from swapmem.planner.trace import Machine, Rates, Trace
 from swapmem.sizes import format_bytes
@@ -31,6 +30,7 @@ _STALL_SHARE = 0.01
 # How often a plan is made anew because of its stalls, and because iterations ran otherwise.
 _MOST_REFINEMENTS = 3
 _MOST_SURPRISES = 5
+_SURPRISES: tuple[str, ...] = ("faults", "unplanned_evictions", "plan_misses")
 # A plan that stalls was too hopeful about the link.
 _CAUTION = 0.9
 
@@ -84,7 +84,8 @@ class Session:
         self._before: dict[str, Any] = {}
         self._survivors: dict[int, Birth] = {}
         self._settled = False
-        self._seen = False
+        self._is_first = True
+        self._is_new = False
         self._refinements = 0
         self._surprises = 0
         self._doubts = 0
@@ -129,9 +130,7 @@ class Session:
 
     def _outcome(self) -> Outcome:
         now, before = self._engine.stats(), self._before
-        keys = ("faults", "unplanned_evictions", "plan_misses")
-        if self.plan is None:
-            keys = ("swap_out_count",)
+        keys = _SURPRISES if self.plan is not None else ("swap_out_count",)
         return Outcome(
             seconds=time.perf_counter() - self._begun_seconds,
             stall_seconds=now["stall_seconds"] - before.get("stall_seconds", 0.0),
@@ -161,13 +160,20 @@ class Session:
         except ValueError:
             return
         self._survivors = recorded.survivors()
+        if self._is_first:
+            self._is_first = False
+            recorded = as_next(recorded)
         if memory.peak(recorded.trace) <= self._budget_bytes:
-            # Nothing has to leave. The first iteration knows no gradients and no optimizer's state.
-            self._settled, self._seen = self._seen, True
+            self._settled = True  # nothing has to leave
             return
-        if self.plan is not None and self._recorded is not None and self._is_steady(recorded):
+        given = self._recorded
+        if self.plan is not None and given is not None and _alike(given.trace, recorded.trace):
+            if self._is_new:
+                # It began as the plan before had left it.
+                self._is_new = False
+                return
             if self._best is None or outcome.seconds < self._best[0]:
-                self._best = outcome.seconds, self._recorded, self.plan
+                self._best = outcome.seconds, given, self.plan
             if not outcome.surprises and outcome.stall_seconds <= _STALL_SHARE * outcome.seconds:
                 self._settle()
                 return
@@ -187,16 +193,6 @@ class Session:
         _, recorded, plan = self._best
         if plan is not self.plan:
             self._give(recorded, plan)
-
-    def _is_steady(self, recorded: Recorded) -> bool:
-        """Whether the iteration was one that the plan was made for."""
-        assert self._recorded is not None
-        ours, theirs = self._recorded.trace, recorded.trace
-        return (
-            len(ours.blocks) == len(theirs.blocks)
-            and [op.name for op in ours.ops] == [op.name for op in theirs.ops]
-            and [block.born for block in ours.blocks] == [block.born for block in theirs.blocks]
-        )
 
     def _read(self, segments: list[str | None]) -> Recorded:
         return read(
@@ -227,6 +223,7 @@ class Session:
 
     def _give(self, recorded: Recorded, plan: Plan) -> None:
         self._recorded, self.plan = recorded, plan
+        self._is_new = True
         self._engine.set_plan(*instructions(recorded, plan))
 
     def report_lines(self) -> list[str]:
@@ -242,6 +239,15 @@ class Session:
                 f"{plan.seconds / plan.bound_seconds:.2f} of the bound)",
             )
         return lines
+
+
+def _alike(one: Trace, other: Trace) -> bool:
+    """Whether a plan for one iteration is one for the other."""
+    return (
+        len(one.blocks) == len(other.blocks)
+        and [op.name for op in one.ops] == [op.name for op in other.ops]
+        and [block.born for block in one.blocks] == [block.born for block in other.blocks]
+    )
 
 
 _NO_RATES = Rates(1e9, 1e9, 1e9, 1e9)
