@@ -136,12 +136,17 @@ class _Cover:
         least = np.minimum(idle.spans.least(spare), hidden.least(spare_hidden))
         numbers = np.flatnonzero(costs & (least >= idle.bytes))
         for number in numbers[np.argsort(-self.keys[numbers], kind="stable")].tolist():
-            size = idle.bytes[number]
-            parts = []
-            for array, spans in ((spare, idle.spans), (spare_hidden, hidden)):
-                parts.append(array[spans.low[number] : spans.high[number] + 1])
-                parts.append(array[: spans.wrapped[number] + 1])
-            if all(part.min(initial=size) >= size for part in parts):
+            size = int(idle.bytes[number])
+            if _room(spare, idle.spans, number, size) and _room(spare_hidden, hidden, number, size):
                 self.chosen[number] = False
-                for part in parts:
-                    part -= size
+                for array, spans in ((spare, idle.spans), (spare_hidden, hidden)):
+                    array[spans.low[number] : spans.high[number] + 1] -= size
+                    array[: spans.wrapped[number] + 1] -= size
+
+
+def _room(spare: Integers, spans: Spans, number: int, size: int) -> bool:
+    """Whether there are so many bytes to spare in all slots of an interval."""
+    low, high, wrapped = spans.low[number], spans.high[number], spans.wrapped[number]
+    if low <= high and spare[low : high + 1].min() < size:
+        return False
+    return bool(wrapped < 0 or spare[: wrapped + 1].min() >= size)

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from swapmem.planner.intervals import NEVER
-from swapmem.planner.selection import Choice, Problem, Timeline
+from swapmem.planner.selection import Choice, Order, Problem, Timeline
 from swapmem.planner.simulation import Simulation, Stall
 
+ORDERS: tuple[Order, ...] = ("furthest", "longest", "largest", "earliest")
 # Of how many stalls the causes are looked at in one round, the longest first.
 _STALLS = 6
 
@@ -29,10 +30,12 @@ def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterato
     Yields:
         Choices that differ from it.
     """
-    if simulation.stalls:
-        # What is late need not be early for what waits anyway.
-        yield replace(choice, timeline=Timeline.of(simulation))
-        yield replace(choice, timeline=Timeline.of(simulation), extra=(), banned=())
+    if not simulation.stalls:
+        return
+    # What is late need not be early for what waits anyway.
+    stalled = Timeline.of(simulation)
+    yield replace(choice, timeline=stalled)
+    yield replace(choice, timeline=stalled, extra=(), banned=())
     longest = sorted(simulation.stalls, key=lambda stall: (-stall.seconds, stall.op))
     for stall in longest[:_STALLS]:
         if stall.block is None or stall.cause == "copy out late":
@@ -40,11 +43,14 @@ def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterato
         else:
             yield from _earlier_back(problem, choice, stall)
     for lead in (0.25, 1.0, 2.0, 4.0, 1e9):
-        if lead != choice.lead:
-            yield replace(choice, lead=lead)
-    for stretch in (1.0, 1.25, 1.5, 2.0, 3.0):
-        if stretch != choice.stretch:
-            yield replace(choice, stretch=stretch)
+        yield replace(choice, lead=lead)
+    for stretch in (0.0, 0.5, 1.0, 1.5, 2.5):
+        yield replace(choice, stretch=stretch, timeline=stalled)
+    for order in ORDERS:
+        for thrifty in (False, True):
+            yield replace(choice, order=order, thrifty=thrifty, timeline=stalled)
+    over = np.flatnonzero(problem.idle.wrapped >= 0).tolist()
+    yield replace(choice, banned=tuple(over), timeline=stalled)
 
 
 def _more_room(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Choice]:

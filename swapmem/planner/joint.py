@@ -15,9 +15,6 @@ Recompute = Literal["auto", "never", "always"]
 
 # With less to gain than this over computing everything once, nothing is recomputed.
 _WORTH = 1.01
-# How many plans are simulated to judge a set of segments, and to plan for the one that is taken.
-_QUICK_STEPS = 3
-_MOST_TRIALS = 48
 
 
 def choose_segments(
@@ -34,16 +31,20 @@ def choose_segments(
     Returns:
         The names of the segments in the order of forward, and the swaps of the trace with them.
     """
-    swapped = search(trace, machine, steps) if recompute != "always" else None
+    steps = steps or default_steps(trace)
     order = _cheapest_first(trace) if recompute != "never" else []
-    if swapped is not None:
-        it = swapped.simulation
-        if not order or (not it.misses and it.seconds <= _WORTH * it.compute_seconds):
-            return (), swapped
-    sets = _Sets(trace, machine, order, max(4, min(_MOST_TRIALS, default_steps(trace) // 5)))
-    chosen = sets.least_that_fits() if swapped is None else sets.fastest()
-    found = search(with_recompute(trace, chosen), machine, steps)
-    if swapped is not None and swapped.score_seconds <= found.score_seconds:
+    if not order:
+        return (), search(trace, machine, steps)
+    if recompute == "always":
+        chosen = _Sets(trace, machine, order, steps).least_that_fits()
+        return chosen, search(with_recompute(trace, chosen), machine, steps)
+    swapped = search(trace, machine, max(1, steps // 3))
+    it = swapped.simulation
+    if not it.misses and it.seconds <= _WORTH * it.compute_seconds:
+        return (), swapped
+    chosen = _Sets(trace, machine, order, steps // 3).fastest()
+    found = search(with_recompute(trace, chosen), machine, max(1, steps // 2))
+    if swapped.score_seconds <= found.score_seconds:
         return (), swapped
     return chosen, found
 
@@ -61,11 +62,12 @@ def _cheapest_first(trace: Trace) -> list[str]:
 class _Sets:
     """Judges sets of segments by their bound and by a few plans, each set once."""
 
-    def __init__(self, trace: Trace, machine: Machine, order: list[str], trials: int) -> None:
+    def __init__(self, trace: Trace, machine: Machine, order: list[str], steps: int) -> None:
         self._trace = trace
         self._machine = machine
         self._order = order
-        self._left = trials
+        self._quick_steps = 1 + (steps > 8) + (steps > 32)
+        self._left = max(4, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
 
     def least_that_fits(self) -> tuple[str, ...]:
@@ -83,9 +85,10 @@ class _Sets:
     def fastest(self) -> tuple[str, ...]:
         """The best number of first segments of the order; then changes by one, if that helps."""
         count = len(self._order)
-        steps = sorted({round(count * eighth / 8) for eighth in range(1, 9)} - {0})
-        best = min((self._judge(self._first(k)), k) for k in steps)[1]
-        width = max(1, count // 16)
+        parts = 8 if self._left > 16 else 3
+        counts = sorted({round(count * part / parts) for part in range(1, parts + 1)} - {0})
+        best = min((self._judge(self._first(k)), k) for k in counts)[1]
+        width = max(1, count // (2 * parts))
         while width and self._left > 0:
             near = [k for k in (best - width, best, best + width) if 0 <= k <= count]
             found = min((self._judge(self._first(k)), k) for k in near)[1]
@@ -118,6 +121,6 @@ class _Sets:
             else:
                 seconds = lower_bound(trace, self._machine).seconds
                 if seconds < least:
-                    seconds = search(trace, self._machine, _QUICK_STEPS).score_seconds
+                    seconds = search(trace, self._machine, self._quick_steps).score_seconds
             self._seconds[chosen] = seconds
         return self._seconds[chosen]

@@ -17,7 +17,6 @@ from swapmem.planner.trace import Machine, Trace
 Chosen = NDArray[np.bool_]
 #: Which of two intervals is used first; see `Problem.keys`.
 Order = Literal["furthest", "longest", "largest", "earliest"]
-ORDERS: tuple[Order, ...] = ("furthest", "longest", "largest", "earliest")
 
 
 @dataclass(frozen=True)

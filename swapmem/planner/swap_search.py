@@ -12,13 +12,28 @@ from swapmem.planner.cover import choose
 from swapmem.planner.fetches import schedule
 from swapmem.planner.improve import changes
 from swapmem.planner.plan import Swap
-from swapmem.planner.selection import ORDERS, Choice, Problem, Timeline
+from swapmem.planner.selection import Choice, Order, Problem, Timeline
 from swapmem.planner.simulate import Simulation, Simulator
 from swapmem.planner.trace import Machine, Trace
 
 # A simulation's work grows with the trace: this much of it is done in about a second.
-_WORK = 400_000
-_FEWEST_STEPS, _MOST_STEPS = 16, 240
+_WORK = 160_000
+_FEWEST_STEPS, _MOST_STEPS = 8, 160
+# Ordered by how much each adds to those before it, over networks, links and budgets of all kinds.
+STARTS: tuple[tuple[Order, float, float, bool], ...] = (
+    ("longest", 1.5, 2.0, False),
+    ("furthest", 2.5, 8.0, False),
+    ("longest", 0.0, 2.0, False),
+    ("earliest", 1.5, 0.5, True),
+    ("furthest", 0.0, 2.0, False),
+    ("longest", 1.0, 0.5, False),
+    ("furthest", 1.0, 8.0, True),
+    ("earliest", 0.5, 0.5, False),
+    ("longest", 1.5, 0.5, True),
+    ("largest", 1.0, 8.0, True),
+    ("furthest", 1.0, 8.0, False),
+    ("largest", 0.5, 0.5, True),
+)
 # Nearer to the bound than this nothing is gained that could be measured.
 _NEAR = 1.0005
 
@@ -70,7 +85,8 @@ def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
     if not bound.excess_bytes:
         return best
     for choice in starts[1:]:
-        if search.over(best):
+        # Half of the steps are for changes.
+        if search.over(best) or search.spent > search.left:
             break
         best = min(best, search.attempt(choice), key=_score)
     improved = True
@@ -93,14 +109,16 @@ class _Search:
         self.problem = Problem(trace, machine)
         self._simulator = Simulator(trace, machine)
         self._bound_seconds = bound_seconds
-        self._left = steps
+        self.left = steps
+        self.spent = 0
         self._tried: dict[tuple[Swap, ...], Found] = {}
 
     def attempt(self, choice: Choice) -> Found:
         swaps = tuple(schedule(self.problem, choose(self.problem, choice), choice))
         found = self._tried.get(swaps)
         if found is None:
-            self._left -= 1
+            self.left -= 1
+            self.spent += 1
             simulation = self._simulator.run(swaps)
             found = Found(choice, swaps, simulation, self._bound_seconds)
             self._tried[swaps] = found
@@ -108,7 +126,7 @@ class _Search:
 
     def over(self, best: Found) -> bool:
         it = best.simulation
-        return self._left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound_seconds)
+        return self.left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound_seconds)
 
 
 def _score(found: Found) -> tuple[int, float, int]:
@@ -116,12 +134,7 @@ def _score(found: Found) -> tuple[int, float, int]:
 
 
 def _starts(timeline: Timeline) -> list[Choice]:
-    return [
-        Choice(timeline, order, stretch, lead, thrifty)
-        for stretch, lead in ((1.0, 2.0), (1.0, 0.5), (1.5, 2.0), (2.5, 4.0))
-        for thrifty in (False, True)
-        for order in ORDERS
-    ]
+    return [Choice(timeline, *rules) for rules in STARTS]
 
 
 def default_steps(trace: Trace) -> int:
