@@ -27,7 +27,6 @@ def swapped_out(events: Sequence[TraceEvent], stats: Mapping[str, Any]) -> list[
     out: dict[int, int] = {}
     resident: set[int] = set()
     changes: list[tuple[float, int]] = []
-    before = 0
     for event in events:
         block = event.block
         if event.kind == "allocate":
@@ -40,7 +39,6 @@ def swapped_out(events: Sequence[TraceEvent], stats: Mapping[str, Any]) -> list[
             size = out.pop(block, None)
             if size is None and event.kind == "swap_in" and block not in resident:
                 size = event.bytes
-                before += size
             if event.kind == "swap_in":
                 resident.add(block)
             else:
@@ -49,7 +47,7 @@ def swapped_out(events: Sequence[TraceEvent], stats: Mapping[str, Any]) -> list[
                 changes.append((event.time_seconds, -size))
     out_at_end = stats.get("live_bytes", 0) - stats.get("resident_bytes", 0)
     # Sizes of events and of statistics differ by the rounding to size classes.
-    size = max(before + max(out_at_end - before - sum(size for _, size in changes), 0), 0)
+    size = max(out_at_end - sum(size for _, size in changes), 0)
     points = [(events[0].time_seconds, size)]
     for time_seconds, change in changes:
         size = max(size + change, 0)

@@ -34,9 +34,10 @@ def of_data(
     end: float = 7.0,
     op: int = 6,
     device: Tier = FULL,
+    skipped: int | None = None,
 ) -> Finding:
     # Op k begins at k seconds.
-    begins = {k: float(k) for k in range(OPS)}
+    begins = {k: float(k) for k in range(OPS) if k != skipped}
     found = Causes(the_plan, TOUCHES, begins, SECONDS, [], ins, device).of_data(begin, end, op)
     assert found is not None
     return found
@@ -78,6 +79,8 @@ def test_a_copy_that_the_plan_does_not_have_is_no_plan() -> None:
     assert "the plan does not fetch it for this op" in found.why
     for_another_op = of_data([copy_in(6.0, 7.0)], plan(Swap(1, 0, 4, 5)))
     assert for_another_op.cause == "no plan"
+    from_an_op_that_did_not_run = of_data([copy_in(6.0, 7.0)], plan(Swap(1, 0, 5, 6)), skipped=5)
+    assert from_an_op_that_did_not_run.cause == "no plan"
 
 
 def test_without_a_plan_nothing_is_said_of_one() -> None:
@@ -131,6 +134,7 @@ def test_an_allocation_in_an_op_waits_for_memory_and_a_beginning_op_for_data() -
         event(1.0, "begin_op", 8),
         event(2.0, "swap_in", 8, 1.0),
         event(2.0, "stall", 8, 1.0),
+        event(2.9, "swap_in", 3, 0.3),
         event(3.0, "swap_out", 6, 0.5),
         event(3.0, "stall", 6, 0.5),
         event(3.0, "allocate", 6),

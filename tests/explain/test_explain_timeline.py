@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from swapmem import plot
 from swapmem.explain.figures import figures
+from swapmem.explain.identity import BlockNames
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
 from swapmem.explain.simulated import simulated
 from swapmem.explain.swapped_out import swapped_out
 from swapmem.explain.tiers import stored_tiers
-from swapmem.explain.timeline import Timeline, memory_by_tier
+from swapmem.explain.timeline import Copy, Tier, Timeline, memory_by_tier
 from swapmem.records import TraceEvent
 from tests.explain import made_up_runs
 from tests.planner import synthetic
@@ -68,6 +70,17 @@ def test_without_ids_only_what_lives_for_good_has_no_name(run: Run) -> None:
         block = run.trace.blocks[one.block]
         lasting = block.born is None and block.carried_from is None
         assert other.block == (None if lasting else one.block)
+
+
+def test_what_the_iteration_before_left_is_told_by_how_it_was_made_there(run: Run) -> None:
+    assert run.trace is not None
+    first, second, _ = plot.iterations(run.events)
+    carried = [i for i, b in enumerate(run.trace.blocks) if b.carried_from is not None]
+    assert carried
+    names = BlockNames(run.trace, second, first, run.block_ids)
+    for i in carried:
+        assert names.index(made_up_runs.block_id(run.trace, i, 1)) == i
+        assert names.name(made_up_runs.block_id(run.trace, i, 1)) == f"old dW (block {i})"
 
 
 def test_an_iteration_that_made_other_blocks_takes_no_names_from_the_trace(run: Run) -> None:
@@ -168,6 +181,20 @@ def test_hidden_is_the_copying_during_which_compute_did_not_wait(run: Run) -> No
     counted = 1 - len(under_way & inside(stalls)) / len(under_way)
     assert seen.hidden_share((*seen.outs, *seen.ins)) == pytest.approx(counted, abs=0.01)
     assert seen.hidden_share(()) is None
+
+
+def test_bytes_count_in_the_iteration_in_which_a_copy_is_complete() -> None:
+    def copy(begin: float, end: float, size: int) -> Copy:
+        return Copy(None, "", size, begin, end, None)
+
+    tier = Tier("device", ((0.0, 0),), None)
+    ins = (copy(-2, -1, 1), copy(-1, 1, 2), copy(3, 4, 4), copy(9, 10, 8), copy(9, 11, 16))
+    timeline = Timeline("measured", 10.0, (), (), ins, (), (tier,))
+    assert timeline.copied_bytes(ins) == 2 + 4 + 8
+    lane = figures(Run((), {}), timeline).in_
+    assert (lane.count, lane.busy_seconds) == (3, 3.0)
+    # Of what straddles the iteration only the share that moved in it.
+    assert lane.bytes_per_second == pytest.approx((1 + 4 + 8 + 8) / 3.0)
 
 
 def test_misses_are_copies_of_blocks_that_the_plan_keeps(run: Run) -> None:
