@@ -42,12 +42,20 @@ void TransferQueue::raise(const std::shared_ptr<Job>& job, Priority priority) {
   job->priority = priority;
 }
 
+bool TransferQueue::yields(std::size_t priority) const {
+  return priority == static_cast<std::size_t>(Priority::demand_out) &&
+         2 * (busy_with_out_ + 1) > workers_.size() && workers_.size() > 1 &&
+         !queues_[static_cast<std::size_t>(Priority::prefetch)].empty();
+}
+
 // Called with the lock held. A job leaves its queue when its last chunk is taken, and while it is
 // being prepared.
 std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes) {
-  for (auto& queue : queues_) {
-    if (queue.empty()) continue;
+  for (std::size_t priority = 0; priority < priority_count; ++priority) {
+    auto& queue = queues_[priority];
+    if (queue.empty() || yields(priority)) continue;
     std::shared_ptr<Job> job = queue.front();
+    if (job->direction == Direction::out) ++busy_with_out_;
     if (!job->prepared) {
       queue.pop_front();
       job->queued = false;
@@ -86,6 +94,7 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
   bool ended = false;
   {
     std::lock_guard lock(mutex_);
+    if (job->direction == Direction::out) --busy_with_out_;
     if (error && !job->error) job->error = error;
     if (bytes == 0) {
       job->prepared = true;

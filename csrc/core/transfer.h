@@ -30,7 +30,8 @@ namespace swapmem {
 
 enum class Direction { out, in };
 
-// First come those that somebody waits for.
+// First come those that somebody waits for. While blocks are to be prefetched, copies out leave
+// them half of the workers: a link carries both directions at once.
 enum class Priority : std::size_t { demand_in, demand_out, prefetch, background };
 constexpr std::size_t priority_count = 4;
 
@@ -70,6 +71,7 @@ class TransferQueue {
  private:
   void work();
   std::shared_ptr<Job> take(std::size_t& offset, std::size_t& bytes);
+  bool yields(std::size_t priority) const;
   void run(const std::shared_ptr<Job>& job, std::size_t offset, std::size_t bytes);
 
   Store& store_;
@@ -78,6 +80,7 @@ class TransferQueue {
   std::condition_variable wake_;
   bool stopping_ = false;
   std::array<std::deque<std::shared_ptr<Job>>, priority_count> queues_;
+  std::size_t busy_with_out_ = 0;  // workers
   std::vector<std::thread> workers_;
 };
 

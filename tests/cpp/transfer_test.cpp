@@ -76,6 +76,25 @@ TEST(transfer, a_job_moves_all_its_chunks_once) {
   }
 }
 
+TEST(transfer, copies_out_leave_half_of_the_workers_to_what_is_prefetched) {
+  Bench bench(4);
+  bench.store.writes.close();
+  bench.store.reads.close();
+  const Slot slot = bench.store.reserve(16 * chunk_bytes);
+  bench.queue.submit(bench.job(Direction::out, 16), Priority::demand_out);
+  bench.store.writes.await_waiting(4);  // nothing else is there: all of them
+  bench.queue.submit(bench.job(Direction::in, 16, slot), Priority::prefetch);
+  bench.store.writes.let_pass(2);
+  bench.store.reads.await_waiting(2);
+  bench.store.writes.await_waiting(2);
+  bench.store.writes.let_pass(1);
+  bench.store.writes.await_waiting(2);
+  CHECK_EQUAL(bench.store.reads.waiting(), 2u);
+  bench.store.writes.open();
+  bench.store.reads.open();
+  bench.await_ended(2);
+}
+
 TEST(transfer, one_large_job_keeps_every_worker_busy) {
   Bench bench(4);
   bench.store.writes.close();
