@@ -17,6 +17,7 @@ from swapmem.chainer import segments
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
 from swapmem.chainer.eligible import Eligible, GraphHook
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
+from swapmem.chainer.recompute import is_recomputed, restore
 from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
 from swapmem.planner.session import Session
 
@@ -191,11 +192,13 @@ class OpHook(chainer.FunctionHook):
         frame = _caller(sys._getframe(1))
         if self._open:
             self._close_dead_ops(frame)
+        # Runs operations, which have to be outside this one's.
+        restore(function)
         self._backward_was_last = True
         ahead = self._pass_of(frame, function)
         has_company = self._review()
         found: dict[int, int] = {}
-        known = None if ahead is None else ahead.blocks_of(function)
+        known = None if ahead is None or is_recomputed(function) else ahead.blocks_of(function)
         if known is None:
             add_backward_blocks(function, self._minimum_bytes, found)
         else:

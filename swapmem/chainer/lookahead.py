@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chainer import _backprop, function_node
 
 from swapmem.chainer.arrays import add_backward_blocks, add_blocks
+from swapmem.chainer.recompute import add_recompute_blocks
 
 if TYPE_CHECKING:
     from swapmem._core import Engine
@@ -87,6 +88,7 @@ class Lookahead:
                 self._bytes_before.append(total_bytes)
                 found: dict[int, int] = {}
                 add_backward_blocks(current, self._minimum_bytes, found)
+                add_recompute_blocks(current, self._minimum_bytes, found)
                 blocks = []
                 for address, size in found.items():
                     if address in known:
