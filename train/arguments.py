@@ -173,6 +173,12 @@ def _add_results(files: argparse._ArgumentGroup) -> None:
         "--autoload", action="store_true", help="go on from the newest snapshot in --out, if any"
     )
     files.add_argument(
+        "--snapshot-every",
+        type=types.whole(1),
+        metavar="ITERATIONS",
+        help="how often a snapshot is taken; by default whenever the network is evaluated",
+    )
+    files.add_argument(
         "--n-retains", type=types.whole(0), default=2, help="snapshots to keep, 0 for all"
     )
 

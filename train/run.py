@@ -93,6 +93,7 @@ def _recipe(args: Namespace, examples: int, processes: Processes) -> Recipe:
         end,
         _schedule(args, examples, of_an_update),
         evaluate_every,
+        (args.snapshot_every, "iteration") if args.snapshot_every else None,
         log_every,
         bias_rate=args.bias_rate,
         accumulate=args.accumulate,

@@ -80,6 +80,7 @@ class Recipe:
         end: When to stop.
         schedule: Tells the optimizer's rates.
         evaluate_every: How often to evaluate and save, length and unit.
+        snapshot_every: How often to take a snapshot; None for as often as that.
         log_every: How often to log, length and unit.
         bias_rate: Factor of the learning rate of biases.
         accumulate: How many batches make an update.
@@ -90,6 +91,7 @@ class Recipe:
     end: Until
     schedule: Schedule
     evaluate_every: tuple[int, str] = (1, "epoch")
+    snapshot_every: tuple[int, str] | None = None
     log_every: tuple[int, str] = (1000, "iteration")
     bias_rate: float = 1.0
     accumulate: int = 1
@@ -131,16 +133,21 @@ def make_trainer(
     def evaluated() -> EveryAndLast:
         return EveryAndLast(recipe.evaluate_every, recipe.end)
 
+    def saved() -> EveryAndLast:
+        return EveryAndLast(recipe.snapshot_every or recipe.evaluate_every, recipe.end)
+
     trainer.extend(Rate(recipe.schedule, recipe.bias_rate))
-    trainer.extend(
-        lambda _: processes.average_persistent(model),
-        name="average_persistent",
-        trigger=evaluated(),
-        priority=training.PRIORITY_WRITER + 2,
-    )
+    # Before what is evaluated, and before what is saved: a snapshot is one for all processes.
+    for name, trigger in (("evaluate", evaluated()), ("snapshot", saved())):
+        trainer.extend(
+            lambda _: processes.average_persistent(model),
+            name=f"average_persistent_to_{name}",
+            trigger=trigger,
+            priority=training.PRIORITY_WRITER + 2,
+        )
     trainer.extend(Evaluation(validation_batches, model, device, processes), trigger=evaluated())
     snapshot = snapshots.Snapshot(identity, recipe.n_retains, writes=processes.is_first)
-    trainer.extend(snapshot, trigger=evaluated())
+    trainer.extend(snapshot, trigger=saved())
     if processes.is_first:
         # The weights are saved before they are evaluated: a broken image cannot cost them.
         trainer.extend(

@@ -187,6 +187,24 @@ def test_an_array_is_kept_in_memory_while_mpi_works_on_it(in_tmp):
         np.testing.assert_array_equal(array, 1)
 
 
+def test_all_gradients_are_kept_in_memory_while_a_gpus_communicator_works_on_them(in_tmp):
+    with swapmem.Manager("host", "16MiB", in_tmp) as memory:
+        model = chainer.links.Linear(1 << 9, 1 << 10)
+        model.W.grad = np.ones_like(model.W.array)
+        memory.swap_out(model.W.grad).wait()
+        held = []
+
+        class Communicator:
+            def multi_node_mean_grad(self, model):
+                held.append(memory.block(model.W.grad).pinned)
+
+        processes = object.__new__(MPIProcesses)
+        processes._communicator, processes._on_gpus = Communicator(), True
+        processes.pinned = memory.pinned
+        processes.average_gradients(model)
+        assert held == [True]
+
+
 @pytest.mark.parametrize(
     ("name", "on_gpus", "chosen", "said"),
     [

@@ -36,8 +36,8 @@ def trainer_of(tiny, in_tmp):
             batches_of_zeros(endless=True),
             batches_of_zeros(endless=False),
             Recipe(
-                Until(iterations, "iteration"), Fixed(0.01), (1, "iteration"), (1, "iteration"),
-                n_retains=n_retains,
+                Until(iterations, "iteration"), Fixed(0.01), (1, "iteration"),
+                log_every=(1, "iteration"), n_retains=n_retains,
             ),
             out,
             {"arch": "tiny", "classes": classes, **identity},
