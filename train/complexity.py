@@ -27,7 +27,7 @@ from train.models.network import Network
 from train.published import PUBLISHED, Published
 
 #: Columns of the table where the output is no terminal.
-_WIDTH = 140
+_WIDTH = 160
 
 #: What the table counts, printed below it.
 CONVENTION = """\

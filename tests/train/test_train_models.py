@@ -90,6 +90,13 @@ def test_the_smallest_insize_is_what_the_geometry_allows(architecture, monkeypat
         architecture(least - 1, 4)(images(2, least - 1), labels(2, 4))
 
 
+#: How many parts each network names.
+PARTS = {
+    "alex": 3, "nin": 3, "googlenet": 13, "googlenetbn": 14,
+    "resnet50": 17, "resnext50": 17, "resnet10": 5, "jacintonet11": 4,
+}  # fmt: skip
+
+
 class Parts(chainer.FunctionHook):
     """Notes which part of a network each function belongs to, one name for a run of functions."""
 
@@ -135,8 +142,7 @@ def test_the_loss_has_a_gradient_for_every_weight_and_is_reported(stepped):
 def test_the_parts_of_a_network_can_all_be_computed_again_and_no_bit_changes(stepped):
     architecture, expected, _, names = stepped
     parts = [name for name in names if name is not None]
-    assert len(parts) >= 3
-    assert len(set(parts)) == len(parts)
+    assert len(set(parts)) == len(parts) == PARTS[architecture.__name__.lower()]
     with segments.recomputing(parts):
         values, _, _ = step(architecture)
     for name, value in expected.items():
