@@ -281,7 +281,7 @@ class _Part:
 @contextlib.contextmanager
 def _configured(config: dict[str, Any]) -> Iterator[None]:
     """Set the configuration to what it was, and tell links that they are called again."""
-    wanted = {**config, "in_recomputing": True, "_will_recompute": False, "enable_backprop": True}
+    wanted = {**config, "in_recomputing": True, "_will_recompute": False}
     now = _configuration()
     missing = object()
     with contextlib.ExitStack() as stack:

@@ -7,6 +7,7 @@ import random
 import chainer
 import numpy
 
+from swapmem.chainer import segments
 from swapmem.chainer.segments import recomputing, segment
 
 F = chainer.functions
@@ -92,3 +93,15 @@ def outcome(program, names, net=None):
     with recomputing(names):
         returned = program(model, optimizer)
     return state_of(model), [numpy.asarray(array).tobytes() for array in returned or ()]
+
+
+class Runs(chainer.FunctionHook):
+    """Notes which functions run forward."""
+
+    name = "runs"
+
+    def __init__(self):
+        self.labels = []
+
+    def forward_postprocess(self, function, in_data):
+        self.labels.append((segments.current(), function.label))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import chainer
 import numpy
 import pytest
-from segmented import Net, images, labels, outcome
+from segmented import Net, Runs, images, labels, outcome
 
 from swapmem.chainer import segments
 from swapmem.chainer.segments import recomputing, segment
@@ -153,18 +153,6 @@ def test_recomputing_changes_no_bit(program):
         assert outcome(program, names) == expected, names
 
 
-class Runs(chainer.FunctionHook):
-    """Notes which functions run forward."""
-
-    name = "runs"
-
-    def __init__(self):
-        self.labels = []
-
-    def forward_postprocess(self, function, in_data):
-        self.labels.append((segments.current(), function.label))
-
-
 def forward_in_backward(names):
     numpy.random.seed(0)
     model = Net()
@@ -257,32 +245,3 @@ def test_variables_that_a_function_finds_by_itself_get_their_gradients():
         F.sum(y * shared).backward()
         gradients.append([x.grad, other.grad])
     numpy.testing.assert_array_equal(*gradients)
-
-
-class OldStyle(chainer.Function):
-    """An old-style function that keeps an array of its own and its output."""
-
-    def forward(self, inputs):
-        (x,) = inputs
-        self.retain_inputs(())
-        self.retain_outputs((0,))
-        self.weights = numpy.cos(x)
-        return (numpy.sin(x),)
-
-    def backward(self, inputs, grad_outputs):
-        (y,) = self.output_data
-        return (grad_outputs[0] * self.weights + y * 0,)
-
-
-def test_old_style_functions_are_recomputed():
-    x = chainer.Variable(images())
-    gradients = []
-    for names in ((), {"part"}):
-        with recomputing(names):
-            y = segment("part", lambda h: OldStyle()(OldStyle()(h)), x)
-        x.cleargrad()
-        with Runs() as runs:
-            F.sum(y * y).backward()
-        gradients.append(x.grad)
-    numpy.testing.assert_array_equal(*gradients)
-    assert [label for name, label in runs.labels if name] == ["OldStyle", "OldStyle"]

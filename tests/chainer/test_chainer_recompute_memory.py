@@ -148,10 +148,3 @@ def test_variables_that_a_model_keeps_are_not_taken_from_it():
     x.cleargrad()
     z.backward()
     numpy.testing.assert_array_equal(x.grad, first)
-
-
-def test_evaluation_and_calls_without_a_graph_are_plain_calls():
-    with recomputing({"part"}), chainer.no_backprop_mode():
-        y = segment("part", chain, chainer.Variable(images()))
-    assert y.creator is None
-    assert chainer.get_function_hooks() == {}
