@@ -96,11 +96,18 @@ def test_the_published_share_grows_from_0_to_the_target_in_80_steps():
     assert PUBLISHED.pruning.last_iteration == 120_000
 
 
-@pytest.mark.parametrize("iterations", [320_000, 32_000, 1000, 320])
+@pytest.mark.parametrize("iterations", [320_000, 32_000, 1200, 320, 200, 80, 8])
 def test_a_shorter_run_does_everything_at_the_same_part_of_the_way(iterations):
     scaled = PUBLISHED.scaled(iterations, 64)
-    assert scaled.pruning.start_iteration / iterations == pytest.approx(1 / 8, rel=0.01)
-    assert scaled.pruning.last_iteration <= 0.45 * iterations
+    pruning = scaled.pruning
+    assert pruning.start_iteration == iterations // 8
+    assert pruning.last_iteration == pytest.approx(0.375 * iterations, abs=pruning.step_iterations)
+    shares = [pruning.share(i) for i in range(1, iterations + 1)]
+    taken = [share for share in shares if share is not None]
+    assert taken == sorted(taken)
+    assert taken[0] == 0
+    assert taken[-1] == 0.8
+    assert pruning.share(pruning.last_iteration) == 0.8
     assert scaled.sparse.l1 * iterations == pytest.approx(1e-5 * 320_000)
     assert (scaled.initial.rate, scaled.initial.l2, scaled.sparse.batch) == (0.1, 1e-4, 64)
 

@@ -1,5 +1,6 @@
 """How each stage is trained: the published values, and the same scaled to a shorter run."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -63,9 +64,14 @@ class Pruning:
         since = iteration - self.start_iteration
         if since < 0 or since % self.step_iterations:
             return None
+        step = since // self.step_iterations
+        if step > 0 and self._after(step - 1) >= self.target:
+            return None
+        return min(self._after(step), self.target)
+
+    def _after(self, step: int) -> float:
         # Rounded: 80 steps of 0.01 are to end at 0.8, not beside it.
-        share = round(self.start_share + self.step_share * (since // self.step_iterations), 12)
-        return share if share <= self.target else None
+        return round(self.start_share + self.step_share * step, 12)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all of it, for JSON."""
@@ -74,7 +80,7 @@ class Pruning:
     @property
     def last_iteration(self) -> int:
         """The update after which the last step comes."""
-        steps = int((self.target - self.start_share) / self.step_share + 1e-9)
+        steps = math.ceil((self.target - self.start_share) / self.step_share - 1e-9)
         return self.start_iteration + steps * self.step_iterations
 
 
@@ -107,7 +113,8 @@ class Preset:
             batch: Images an update.
         """
         ratio = iterations / self.sparse.iterations
-        step_iterations = max(round(self.pruning.step_iterations * ratio), 1)
+        published_step = self.pruning.step_iterations * ratio
+        step_iterations = max(round(published_step), 1)
         return Preset(
             replace(self.initial, iterations=iterations, batch=batch),
             replace(self.sparse, iterations=iterations, batch=batch, l1=self.sparse.l1 / ratio),
@@ -115,6 +122,7 @@ class Preset:
                 self.pruning,
                 start_iteration=round(self.pruning.start_iteration * ratio),
                 step_iterations=step_iterations,
+                step_share=self.pruning.step_share * step_iterations / published_step,
             ),
         )
 

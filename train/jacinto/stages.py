@@ -26,7 +26,7 @@ from train.trainer import Recipe, Until, make_trainer
 #: Training images that show how large the numbers between layers get.
 _MEASURED_IMAGES = 640
 #: Evaluations and log rows of a stage.
-_EVALUATIONS, _ROWS = 4, 40
+_EVALUATIONS, _ROWS = 4, 20
 
 
 def carry_out(args: Namespace, preset: Preset, data: Data, device: Any) -> list[Stage]:
