@@ -20,6 +20,8 @@ from swapmem.sizes import format_bytes
 if TYPE_CHECKING:
     from swapmem.cupy import Allocator
 
+PLANS = ("auto", "swap", "recompute", "none")
+
 adapters.register_arrays(np.ndarray, lambda array: array.ctypes.data)
 
 _active_lock = threading.Lock()
@@ -72,10 +74,14 @@ class Manager:
             touches that were not announced (`faults`). Slow: for tests.
         host_memory: for a GPU, how much RAM takes what is swapped out before the file does. It is
             locked in memory from the start. By default half of the RAM that is available now.
+        plan: what an adapter that finds iterations does from the second on: "swap" plans every
+            swap, "recompute" has the parts that a model names computed again instead of stored,
+            "auto" chooses what is faster, "none" leaves all to the least recently used order.
 
     Attributes:
         engine: the engine, for adapters.
         paranoid: as it was asked for.
+        plan: as it was asked for; "none" in paranoid mode.
         current_stream: returns the handle of the stream that is current for the calling thread, for
             adapters; 0 on the host.
 
@@ -105,16 +111,22 @@ class Manager:
         checksum: bool = False,
         paranoid: bool = False,
         host_memory: int | str | None = None,
+        plan: str = "auto",
     ) -> None:
+        if plan not in PLANS:
+            raise ValueError(f"plan {plan!r}: must be one of {', '.join(PLANS)}")
         self._device = devices.choose(device)
         self.engine = devices.make_engine(
             self._device,
             devices.Wish(device_memory, host_memory, spill_dir, spill_bytes, checksum, paranoid),
         )
         self.paranoid = paranoid
+        # Paranoid mode has swaps of its own.
+        self.plan = "none" if paranoid else plan
         self._stack: contextlib.ExitStack | None = None
         self.current_stream: Callable[[], int] = _no_stream
         self._more_reports: list[Callable[[], list[str]]] = []
+        self._run_parts: list[Callable[[], dict[str, Any]]] = []
         self._allocator: Allocator | None = None
         self._handler: object = None
         if self._device.ordinal is None:
@@ -412,6 +424,41 @@ class Manager:
             lines: called for each report; returns lines of text.
         """
         self._more_reports.append(lines)
+
+    def add_run_parts(self, parts: Callable[[], dict[str, Any]]) -> None:
+        """Has an adapter add its trace and its plan to run files: for adapters.
+
+        Args:
+            parts: called for each run file; returns arguments of `explain.run_file.save_run`.
+        """
+        self._run_parts.append(parts)
+
+    def save_run(self, path: str | os.PathLike[str], **about: str) -> None:
+        """Writes what happened to a file that `swapmem explain` reads.
+
+        Args:
+            path: where; compressed if it ends in ".gz".
+            about: what its reader should know, such as ``model="ResNet50"``.
+
+        Raises:
+            OSError: the file cannot be written; a file that was there before is as it was.
+
+        Example:
+            >>> memory.save_run("run.json.gz", model="ResNet50")  # doctest: +SKIP
+        """
+        from swapmem.explain.run_file import save_run  # takes its time to import
+
+        parts: dict[str, Any] = {}
+        for more in self._run_parts:
+            parts.update(more())
+        save_run(
+            path,
+            events=self.trace(),
+            stats=self.stats(),
+            about=about,
+            notices=self.engine.notices(),
+            **parts,
+        )
 
     def drain(self) -> None:
         """Waits until no copy is under way.

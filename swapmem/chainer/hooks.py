@@ -70,8 +70,16 @@ def _target_of(manager: Manager) -> _Target:
                 eligible = Eligible(manager.engine, manager.current_stream)
                 manager.add_report(eligible.report_lines)
             budget_bytes = manager.stats()["budget_bytes"]
-            session = Session(manager.engine, manager.device, budget_bytes, manager.current_stream)
+            session = Session(
+                manager.engine,
+                manager.device,
+                budget_bytes,
+                manager.current_stream,
+                segments.choose,
+                manager.plan,
+            )
             manager.add_report(session.report_lines)
+            manager.add_run_parts(session.run_parts)
             target = _targets[manager] = _Target(
                 f"swapmem.{next(_numbers)}",
                 manager.engine,

@@ -1,4 +1,4 @@
-"""The ``swapmem`` command: `doctor` says what works on a machine, `bench` how fast.
+"""The ``swapmem`` command: `doctor`, `bench`, `explain` and `plan`.
 
 Alone in this package, `main` prints and ends the process; all else returns or raises.
 """

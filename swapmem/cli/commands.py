@@ -21,7 +21,9 @@ import swapmem
 from swapmem.cli import checks_spill, doctor, finding, picture, results
 from swapmem.cli.case import Case, Outcome, measure
 from swapmem.cli.cuda_cases import cuda_cases
+from swapmem.cli.explain import explain_command
 from swapmem.cli.host_cases import host_cases
+from swapmem.cli.plan import plan_command
 from swapmem.cli.site import Site
 
 _NO_WIDTH = 500
@@ -58,7 +60,11 @@ class _OneLineErrors(click.Group):
 @click.group("swapmem", cls=_OneLineErrors, no_args_is_help=True)
 @click.version_option(swapmem.__version__, package_name="swapmem", message="swapmem %(version)s")
 def swapmem_command() -> None:
-    """Says what swapmem can do on this machine, and measures it."""
+    """Says what swapmem can do on this machine, measures it, and explains and foretells runs."""
+
+
+swapmem_command.add_command(explain_command)
+swapmem_command.add_command(plan_command)
 
 
 @swapmem_command.command("doctor")

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from swapmem.planner import memory, rates
 from swapmem.planner.errors import PlanError
 from swapmem.planner.execute import instructions
+from swapmem.planner.joint import Recompute
 from swapmem.planner.plan import Plan
 from swapmem.planner.record import Birth, Recorded, as_next, read
 from swapmem.planner.search import make_plan
+from swapmem.planner.simulate import simulate
 from swapmem.planner.trace import Machine, Rates, Trace
 from swapmem.sizes import format_bytes
 
@@ -31,6 +33,8 @@ _STALL_SHARE = 0.01
 _MOST_REFINEMENTS = 3
 _MOST_SURPRISES = 5
 _SURPRISES: tuple[str, ...] = ("faults", "unplanned_evictions", "plan_misses")
+_RECOMPUTE: dict[str, Recompute] = {"auto": "auto", "swap": "never", "recompute": "always"}
+MODES = (*_RECOMPUTE, "none")
 # A plan that stalls was too hopeful about the link.
 _CAUTION = 0.9
 
@@ -58,6 +62,9 @@ class Session:
         device: "host" or "cuda:N".
         budget_bytes: the engine's budget.
         current_stream: returns the current stream of the calling thread.
+        choose: has parts of the model recomputed from the next iteration on, by their names.
+        mode: "swap" and "recompute" do that alone (what is too large even then is swapped), "auto"
+            what is faster, "none" plans nothing.
 
     Attributes:
         trace: the iteration that the present plan was made from; None before there is one.
@@ -71,11 +78,16 @@ class Session:
         device: str,
         budget_bytes: int,
         current_stream: Callable[[], int] = lambda: 0,
+        choose: Callable[[Collection[str]], None] = lambda names: None,
+        mode: str = "auto",
     ) -> None:
         self._engine = engine
         self._device = device
         self._budget_bytes = budget_bytes
         self._current_stream = current_stream
+        self._choose = choose
+        self._recompute = _RECOMPUTE.get(mode)
+        self._recomputed: tuple[str, ...] | None = None
         self._rates: Rates | None = None
         self._caution = 1.0
         self._segments: list[str | None] = []
@@ -83,7 +95,7 @@ class Session:
         self._begun_seconds = 0.0
         self._before: dict[str, Any] = {}
         self._survivors: dict[int, Birth] = {}
-        self._settled = False
+        self._settled = self._recompute is None
         self._is_first = True
         self._is_new = False
         self._refinements = 0
@@ -140,7 +152,7 @@ class Session:
     def _watch(self, outcome: Outcome) -> None:
         """Plans anew when iterations go on to run otherwise; a single one, a short batch, may."""
         self._doubts = self._doubts + 1 if outcome.surprises else 0
-        if self._doubts < 2 or self._surprises > _MOST_SURPRISES:
+        if self._doubts < 2 or self._surprises > _MOST_SURPRISES or self._recompute is None:
             return
         self._doubts = 0
         self._surprises += 1
@@ -148,6 +160,7 @@ class Session:
             self._settled = False
             self._best = None
             self._refinements = 0
+            self._decide_on(None)
         else:
             self.notices.append(
                 "iterations differ from one another: what none of them has in common with the one "
@@ -212,23 +225,50 @@ class Session:
         machine = Machine(self._budget_bytes, self._rates)
         trace = replace(recorded.trace, machine=machine)
         recorded = replace(recorded, trace=trace)
+        recompute = "never" if self._recomputed is not None else self._recompute
+        assert recompute is not None
         try:
-            plan = make_plan(trace, _slower(machine, self._caution), recompute="never")
+            plan = make_plan(trace, _slower(machine, self._caution), recompute=recompute)
         except PlanError as error:
             self.plan = None
             self._settled = True
             self.notices.append(f"not planned: {error}")
             return
-        self._give(recorded, plan)
+        self._decide_on(self._recomputed or plan.recomputed)
+        if plan.recomputed:
+            # What an iteration does with these segments recomputed is seen before it is planned.
+            self.plan = None
+        else:
+            self._give(recorded, plan)
+
+    def _decide_on(self, names: tuple[str, ...] | None) -> None:
+        """Has these segments recomputed; None has none and leaves the choice open."""
+        if names != self._recomputed:
+            self._choose(names or ())
+        self._recomputed = names
 
     def _give(self, recorded: Recorded, plan: Plan) -> None:
         self._recorded, self.plan = recorded, plan
         self._is_new = True
         self._engine.set_plan(*instructions(recorded, plan))
 
+    def run_parts(self) -> dict[str, Any]:
+        """What a run file says of the plan: trace, plan, simulation and the ids of the blocks."""
+        recorded, plan = self._recorded, self.plan
+        if recorded is None or plan is None:
+            return {}
+        return {
+            "trace": recorded.trace,
+            "plan": plan,
+            "simulation": simulate(recorded.trace, plan.swaps),
+            "block_ids": [identity for _, identity in recorded.identities],
+        }
+
     def report_lines(self) -> list[str]:
         """What the report says about the plan."""
         lines = list(self.notices)
+        if self._recomputed:
+            lines.insert(0, f"recomputed in backward: {', '.join(self._recomputed)}")
         if self.plan is not None:
             plan = self.plan
             lines.insert(
