@@ -7,10 +7,11 @@ more than all the rest of reading them; the tests hold it to that library.
 from dataclasses import dataclass, field
 
 _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _FLOAT_DATA, _ENCODED = range(1, 8)
+_SIGNED = _CHANNELS, _HEIGHT, _WIDTH, _LABEL
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Datum:
     """An image and its label.
 
@@ -52,7 +53,7 @@ def decode(message: bytes | memoryview) -> Datum:
     """
     view = memoryview(message)
     place, end = 0, len(view)
-    numbers = dict.fromkeys((_CHANNELS, _HEIGHT, _WIDTH, _LABEL, _ENCODED), 0)
+    numbers = [0] * 8
     data, floats = view[:0], 0
     while place < end:
         begin = place
@@ -60,8 +61,8 @@ def decode(message: bytes | memoryview) -> Datum:
         which, kind = key >> 3, key & 7
         if kind == _VARINT:
             value, place = _read_varint(view, place)
-            if which in numbers:
-                numbers[which] = value - (1 << 64) if value >> 63 else value
+            if which < 8:
+                numbers[which] = value
             continue
         if kind == _BYTES:
             length, place = _read_varint(view, place)
@@ -76,8 +77,12 @@ def decode(message: bytes | memoryview) -> Datum:
         elif which == _FLOAT_DATA:
             floats += length // 4
         place += length
-    channels, height, width, label, encoded = numbers.values()
-    return Datum(data, label, bool(encoded), channels, height, width, floats)
+    channels, height, width, label = (_signed(numbers[which]) for which in _SIGNED)
+    return Datum(data, label, bool(numbers[_ENCODED]), channels, height, width, floats)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _number(which: int, value: int) -> bytes:
@@ -101,8 +106,8 @@ def _read_varint(view: memoryview, place: int) -> tuple[int, int]:
             raise ValueError(f"byte {begin}: truncated in the middle of a number")
         byte = view[place]
         place += 1
-        value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & (1 << 64) - 1, place
+            return (value | byte << shift) & (1 << 64) - 1, place
+        value |= (byte & 0x7F) << shift
         shift += 7
     raise ValueError(f"byte {begin}: no Datum, a number of more than 64 bits")

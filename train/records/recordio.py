@@ -23,6 +23,8 @@ _HEAD = struct.Struct("<II")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 #: Read at once where the length is not known yet; most records are smaller.
 _GUESS_BYTES = 1 << 18
+#: Read at once when records are read one after the other.
+_RUN_BYTES = 1 << 22
 #: Read at once while looking for a head.
 _SEARCH_BYTES = 1 << 20
 
@@ -122,16 +124,23 @@ class RecordFile:
         Raises:
             InputError: The file is damaged; names it and the byte.
         """
-        # Each read fetches a record and the head of the next one: one system call a record.
-        data = self._pread(8, offset) if offset < self.size else b""
         while offset < self.size:
-            _, length = self._head(data, offset)
-            padded = 8 + length + -length % 4
-            data = self._pread(min(padded + 8, self.size - offset), offset)
-            payload, end = self._decode(data, offset)
-            yield payload
-            data = data[end - offset :] if end - offset < len(data) else self._pread(8, end)
-            offset = end
+            # Many records with one read; they are views of what it returned.
+            view = memoryview(self._pread(_RUN_BYTES, offset))
+            place = 0
+            while place + 8 <= len(view):
+                magic, word = _HEAD.unpack_from(view, place)
+                end = place + 8 + (word + 3 & ~3)
+                # A word without a flag is the length of a whole record.
+                if magic != MAGIC or word > MOST_BYTES or end > len(view):
+                    break
+                yield view[place + 8 : place + 8 + word]
+                place = end
+            offset += place
+            if not place:
+                # Not whole in what was read: in parts, long, or damaged.
+                payload, offset = self.read(offset)
+                yield payload
 
     def heads(self, begin_bytes: int, offset: int = 0, end: int | None = None) -> Iterator[Head]:
         """Goes from record to record without reading their payloads.
