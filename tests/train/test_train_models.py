@@ -27,20 +27,35 @@ def quick_weights(monkeypatch):
     )
 
 
-def test_googlenet_has_the_papers_parameters():
-    model = GoogLeNet()
-    auxiliary = model.auxiliary1.count_params() + model.auxiliary2.count_params()
-    assert model.count_params() - auxiliary == 6_998_552
-    assert model.count_params() == 13_378_280
+@pytest.mark.usefixtures("quick_weights")
+@pytest.mark.parametrize(
+    ("name", "count", "without_auxiliaries"),
+    [
+        ("alex", 60_965_224, 60_965_224),
+        ("nin", 7_595_176, 7_595_176),
+        ("googlenet", 13_378_280, 6_998_552),
+        ("googlenetbn", 17_681_464, 11_281_000),
+        ("resnet50", 25_557_032, 25_557_032),
+        ("resnext50", 25_028_904, 25_028_904),
+        ("resnet10", 5_417_070, 5_417_070),
+        ("jacintonet11", 2_873_736, 2_873_736),
+    ],
+)
+def test_a_network_has_the_parameters_that_its_layers_add_up_to(name, count, without_auxiliaries):
+    model = ARCHITECTURES[name]()
+    auxiliary = sum(p.size for name, p in model.namedparams() if name.startswith("/auxiliary"))
+    assert (model.count_params(), model.count_params() - auxiliary) == (count, without_auxiliaries)
 
 
-def test_resnet50_has_the_papers_parameters():
-    model = ResNet50()
-    assert model.count_params() == 25_557_032
-    norms = [link for link in model.links() if isinstance(link, chainer.links.BatchNormalization)]
+@pytest.mark.usefixtures("quick_weights")
+def test_resnet50_keeps_the_papers_statistics():
+    norms = [
+        link for link in ResNet50().links() if isinstance(link, chainer.links.BatchNormalization)
+    ]
     assert sum(norm.avg_mean.size + norm.avg_var.size for norm in norms) == 53_120
 
 
+@pytest.mark.usefixtures("quick_weights")
 def test_jacintonet11_has_the_published_weights():
     model = JacintoNet11()
     convolutions = [link for link in model.links() if isinstance(link, chainer.links.Convolution2D)]
