@@ -120,7 +120,9 @@ class _Search:
             self.left -= 1
             self.spent += 1
             simulation = self._simulator.run(swaps)
-            found = Found(choice, swaps, simulation, self._bound_seconds)
+            # The bound adds up the same seconds in another order.
+            bound_seconds = min(self._bound_seconds, simulation.seconds)
+            found = Found(choice, swaps, simulation, bound_seconds)
             self._tried[swaps] = found
         return found
 

@@ -1,0 +1,172 @@
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from swapmem.planner import memory, preflight
+from swapmem.planner.plan_check import check_plan
+from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.search import make_plan
+from swapmem.planner.selection import Timeline
+from swapmem.planner.simulate import simulate
+from swapmem.planner.swap_search import STARTS, _Search, _starts, search
+from tests.planner import synthetic
+
+SEEDS = range(16)
+
+
+def on_a_machine(trace, seed):
+    pick = random.Random(seed)
+    least, peak = preflight.smallest_budget(trace), memory.peak(trace)
+    budget = least + int((peak - least) * pick.choice([0.0, 0.1, 0.3, 0.6]))
+    return replace(trace, machine=replace(trace.machine, budget_bytes=budget))
+
+
+def resident_bytes(trace, plan):
+    """In each slot, if every block is out from the slot after its op to its fetch."""
+    live = np.array(memory.profile(trace))
+    end = 2 * len(trace.ops)
+    for swap in plan.swaps:
+        block = trace.blocks[swap.block]
+        low, later = 2 * swap.out_after + 2, -1
+        high = end if swap.fetch_at is None else 2 * swap.fetch_at
+        if swap.fetch_at is None and block.freed is not None:
+            high = block.freed
+        heir = [b for b in trace.blocks if b.carried_from == swap.block]
+        if swap.fetch_at is None and heir:
+            later = heir[0].freed
+        elif high > end:
+            high, later = end, 2 * (swap.fetch_at - len(trace.ops))
+        live[low : high + 1] -= block.bytes
+        live[: later + 1] -= block.bytes
+    return live
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_plan_fits_the_budget_in_every_slot_and_never_misses(seed):
+    trace = on_a_machine(synthetic.random_trace(seed), seed)
+    plan = make_plan(trace, recompute="never", steps=8)
+    check_plan(plan, trace)
+    assert resident_bytes(trace, plan).max() <= trace.machine.budget_bytes, f"seed {seed}"
+    found = simulate(trace, plan.swaps)
+    assert found.misses == 0, f"seed {seed}"
+    assert found.peak_bytes == plan.peak_bytes <= trace.machine.budget_bytes, f"seed {seed}"
+    assert (found.seconds, found.out_bytes, found.in_bytes) == (
+        plan.seconds,
+        plan.out_bytes,
+        plan.in_bytes,
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_plan_is_never_slower_than_none(seed):
+    trace = on_a_machine(synthetic.random_trace(seed), seed)
+    plan = make_plan(trace, recompute="never", steps=8)
+    assert plan.seconds <= simulate(trace, []).seconds * (1 + 1e-9), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_trace_gives_the_same_plan(seed):
+    trace = on_a_machine(synthetic.random_trace(seed), seed)
+    again = on_a_machine(synthetic.random_trace(seed), seed)
+    assert make_plan(trace, steps=12) == make_plan(again, steps=12)
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        synthetic.chain(16, fraction=0.5),
+        synthetic.resnet_like(link=synthetic.rates(4e9)),
+        synthetic.with_branches(link=synthetic.rates(4e9)),
+    ],
+    ids=["chain", "resnet", "branches"],
+)
+def test_a_quick_link_hides_every_copy(trace):
+    plan = make_plan(trace, recompute="never")
+    assert plan.out_bytes > 0
+    assert plan.seconds == pytest.approx(plan.compute_seconds, rel=0.001)
+    assert plan.bound_seconds <= plan.seconds
+
+
+def test_where_everything_fits_nothing_is_swapped():
+    plan = make_plan(synthetic.resnet_like(fraction=1.0))
+    assert plan.swaps == ()
+    assert plan.recomputed == ()
+    assert plan.seconds == plan.compute_seconds == plan.bound_seconds
+
+
+def test_the_search_improves_on_every_way_to_start():
+    trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
+    tried = _Search(trace, trace.machine, 0.0, len(STARTS))
+    starts = _starts(Timeline.without_stalls(trace))
+    best = min(tried.attempt(choice).simulation.seconds for choice in starts)
+    assert search(trace, trace.machine).simulation.seconds < best
+
+
+def test_the_last_activations_of_forward_stay_resident():
+    trace = synthetic.chain(16, fraction=0.5)
+    plan = make_plan(trace, recompute="never")
+    forward = [b for b, block in enumerate(trace.blocks) if "output" in block.name]
+    leave = {swap.block for swap in plan.swaps if swap.needed_by is not None}
+    assert forward[0] in leave
+    assert not leave & set(forward[-4:])
+
+
+def test_what_is_in_the_store_and_never_needed_again_leaves_without_a_copy():
+    trace = synthetic.chain(16, fraction=0.5, frees_late=True)
+    plan = make_plan(trace, recompute="never")
+    twice = [swap for swap in plan.swaps if swap.needed_by is None]
+    back = {swap.block for swap in plan.swaps if swap.needed_by is not None}
+    assert any(swap.block in back for swap in twice)
+    assert plan.out_bytes < sum(trace.blocks[swap.block].bytes for swap in plan.swaps)
+
+
+def test_a_slow_link_makes_recomputing_worth_it_and_a_quick_one_does_not():
+    slow = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
+    plans = {how: make_plan(slow, recompute=how, steps=40) for how in ("auto", "never", "always")}
+    assert plans["auto"].recomputed
+    assert plans["auto"].seconds < plans["never"].seconds
+    assert plans["auto"].seconds <= plans["always"].seconds
+    assert plans["never"].recomputed == ()
+    quick = synthetic.resnet_like(units=2, link=synthetic.rates(1e11), fraction=0.4)
+    assert make_plan(quick).recomputed == ()
+
+
+def test_always_recomputes_as_few_segments_as_do():
+    trace = synthetic.resnet_like(fraction=0.8)
+    plan = make_plan(trace, recompute="always")
+    names = {segment.name for segment in candidates(trace)}
+    assert 0 < len(plan.recomputed) < len(names)
+    assert plan.swaps == ()
+    assert memory.peak(with_recompute(trace, plan.recomputed)) <= trace.machine.budget_bytes
+
+
+def test_the_swaps_of_a_plan_that_recomputes_belong_to_the_trace_with_the_segments():
+    trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
+    plan = make_plan(trace, steps=24)
+    longer = with_recompute(trace, plan.recomputed)
+    assert simulate(longer, plan.swaps).seconds == plan.seconds
+    assert len(plan.reasons) == len(trace.blocks)
+    named = {s.name: s for s in candidates(trace)}
+    for name in plan.recomputed:
+        for block in named[name].blocks:
+            assert plan.reasons[block].startswith(f"recomputed: with segment {name}")
+
+
+def test_each_block_gets_one_reason():
+    blocks = list(synthetic.resnet_like().blocks)
+    blocks[0] = replace(blocks[0], eligible=False, reason="seen by a view")
+    trace = replace(synthetic.resnet_like(fraction=0.4), blocks=tuple(blocks))
+    plan = make_plan(trace, recompute="never")
+    swapped = {swap.block for swap in plan.swaps}
+    assert plan.reasons[0] == "not eligible: seen by a view"
+    for block, reason in enumerate(plan.reasons[1:], start=1):
+        assert reason.startswith("swapped: idle" if block in swapped else "kept: "), reason
+    assert any("hidden" in reason for reason in plan.reasons)
+
+
+def test_a_wait_for_a_block_stands_in_its_reason():
+    trace = synthetic.chain(16, fraction=0.3, link=synthetic.rates(1e8))
+    plan = make_plan(trace, recompute="never")
+    assert any("waited for" in reason for reason in plan.reasons)
