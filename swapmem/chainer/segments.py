@@ -23,6 +23,8 @@ class _State(threading.local):
     """What a thread has chosen and where it is."""
 
     chosen: frozenset[str] = frozenset()
+    # What the context says that the thread is in, if any.
+    forced: frozenset[str] | None = None
     current: str | None = None
     is_recomputed: bool = False
 
@@ -50,7 +52,7 @@ def segment(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         >>> h = segment("stage2.0", self.block, h)
     """
     # A part of a part that is recomputed is recomputed with it.
-    if name not in _state.chosen or _state.is_recomputed:
+    if name not in chosen() or _state.is_recomputed:
         with _named(name, _state.is_recomputed):
             return function(*arguments)
     around = functools.partial(_named, name, True)
@@ -69,13 +71,13 @@ def current() -> str | None:
 
 def chosen() -> frozenset[str]:
     """Names of the parts that are recomputed, in the calling thread."""
-    return _state.chosen
+    return _state.chosen if _state.forced is None else _state.forced
 
 
 def choose(names: Collection[str]) -> None:
     """Have parts recomputed from now on, in the calling thread.
 
-    What was called before keeps what it has.
+    What was called before keeps what it has. A manager does this for its plan.
 
     Args:
         names: Of the parts; all others are stored. Names that no part has are ignored.
@@ -88,9 +90,9 @@ def choose(names: Collection[str]) -> None:
 
 @contextlib.contextmanager
 def recomputing(names: Collection[str]) -> Iterator[None]:
-    """Have parts recomputed that are called within the context.
+    """Have these parts recomputed, of those called within the context, and no others.
 
-    Only the forward pass has to be within it.
+    Whatever is chosen: a manager's plan included. Only the forward pass has to be within it.
 
     Args:
         names: As for ``choose``.
@@ -100,12 +102,12 @@ def recomputing(names: Collection[str]) -> Iterator[None]:
         ...     loss = model(x, t)
         >>> loss.backward()
     """
-    before = _state.chosen
-    choose(names)
+    before = _state.forced
+    _state.forced = frozenset(names)
     try:
         yield
     finally:
-        _state.chosen = before
+        _state.forced = before
 
 
 @contextlib.contextmanager

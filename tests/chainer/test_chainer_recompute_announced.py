@@ -12,7 +12,7 @@ from test_chainer_training import Net, batches
 import swapmem
 import swapmem.chainer
 from swapmem.chainer.hooks import OpHook
-from swapmem.chainer.segments import choose, recomputing, segment
+from swapmem.chainer.segments import recomputing, segment
 
 F = chainer.functions
 
@@ -111,12 +111,9 @@ def train(names):
     numpy.random.seed(0)
     model = SegmentedNet()
     optimizer = chainer.optimizers.MomentumSGD(lr=0.01).setup(model)
-    choose(names)
-    try:
+    with recomputing(names):
         for x, t in batches():
             optimizer.update(model, x.copy(), t)
-    finally:
-        choose(())
     return {name: p.array.tobytes() for name, p in model.namedparams()} | {
         "statistics": model.b2.avg_var.tobytes(),
         "drawn": numpy.random.bytes(4),

@@ -171,6 +171,18 @@ def test_what_is_chosen_is_chosen_for_the_calling_thread():
     choose(())
 
 
+def test_a_context_goes_before_what_is_chosen():
+    choose({"a"})
+    with recomputing({"b"}):
+        assert chosen() == {"b"}
+        choose({"c"})
+        with recomputing(()):
+            assert chosen() == frozenset()
+        assert chosen() == {"b"}
+    assert chosen() == {"c"}
+    choose(())
+
+
 def test_backward_may_run_in_another_thread():
     numpy.random.seed(0)
     x, loss = loss_of(ordinary)
