@@ -19,6 +19,29 @@ _RAM_SHARE = 0.8
 _PINNED_SHARE = 0.5
 
 
+def require_gpus(gpus: list[int]) -> None:
+    """Looks whether there are such GPUs on this machine.
+
+    Args:
+        gpus: Their numbers, from 0.
+
+    Raises:
+        InputError: There is no such GPU, or none can be used; says why.
+    """
+    for gpu in gpus:
+        # Chainer calls CUDA available wherever CuPy is installed, with or without a GPU.
+        try:
+            import cupy
+
+            count = cupy.cuda.runtime.getDeviceCount()
+        except ImportError as error:
+            raise InputError(f"--gpu {gpu}: CuPy cannot be imported: {error}") from error
+        except RuntimeError as error:  # CUDARuntimeError: no driver, or one that is too old
+            raise InputError(f"--gpu {gpu}: no GPU can be used here: {error}") from error
+        if gpu >= count:
+            raise InputError(f"--gpu {gpu}: this machine has {count} GPUs, counted from 0")
+
+
 def choose_device(gpus: list[int], processes: Processes = ALONE) -> Any:
     """Returns the device of Chainer's that this process trains on and makes it the current one.
 
@@ -32,24 +55,13 @@ def choose_device(gpus: list[int], processes: Processes = ALONE) -> Any:
     """
     if not gpus:
         return chainer.get_device("@numpy")
+    require_gpus(gpus)
     if processes.node_size > len(gpus):
         raise InputError(
             f"--gpu names {len(gpus)} GPUs and {processes.node_size} processes run on this "
             f"machine: name one for each"
         )
-    gpu = gpus[processes.node_rank]
-    # Chainer calls CUDA available wherever CuPy is installed, with or without a GPU.
-    try:
-        import cupy
-
-        count = cupy.cuda.runtime.getDeviceCount()
-    except ImportError as error:
-        raise InputError(f"--gpu {gpu}: CuPy cannot be imported: {error}") from error
-    except RuntimeError as error:  # CUDARuntimeError: no driver, or one that is too old
-        raise InputError(f"--gpu {gpu}: no GPU can be used here: {error}") from error
-    if gpu >= count:
-        raise InputError(f"--gpu {gpu}: this machine has {count} GPUs, counted from 0")
-    device = chainer.get_device(f"@cupy:{gpu}")
+    device = chainer.get_device(f"@cupy:{gpus[processes.node_rank]}")
     device.use()
     return device
 
@@ -73,9 +85,7 @@ def memory_options(
     """
     if args.ooc is None:
         return None
-    if args.ooc == "recompute":
-        raise InputError("--ooc recompute: not there yet; take --ooc swap")
-    options = {"spill_dir": args.spill_dir}
+    options = {"spill_dir": args.spill_dir, "plan": args.ooc}
     if device.xp is np:
         ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         share = _share("--device-memory", args.device_memory, _RAM_SHARE * ram_bytes, processes)

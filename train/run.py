@@ -45,7 +45,7 @@ def run(args: Namespace, processes: Processes) -> None:
         trainer = processes.agree(lambda: _make_trainer(args, data, device, processes))
         _resume(args, trainer, processes)
         processes.agree(lambda: _make_writable(args.out))
-        with _reporting(memory, args.out, processes):
+        with _reporting(memory, args, processes):
             # A failure is told once, by whoever catches it.
             trainer.run(show_loop_exception_msg=False)
 
@@ -148,7 +148,9 @@ def _make_writable(directory: str) -> None:
 
 
 @contextlib.contextmanager
-def _reporting(memory: swapmem.Manager | None, out: str, processes: Processes) -> Iterator[None]:
+def _reporting(
+    memory: swapmem.Manager | None, args: Namespace, processes: Processes
+) -> Iterator[None]:
     """Says at the end, also at a bad one, what the manager did: a report for each process."""
     try:
         yield
@@ -156,6 +158,12 @@ def _reporting(memory: swapmem.Manager | None, out: str, processes: Processes) -
         if memory is not None:
             if processes.is_first:
                 print(memory.report(), flush=True)
-            suffix = "" if processes.is_first else f".{processes.rank}"
-            with replacing(Path(out, f"swap_report{suffix}.json")) as file:
+            rank = "" if processes.is_first else f".{processes.rank}"
+            with replacing(Path(args.out, f"swap_report{rank}.json")) as file:
                 file.write(json.dumps(memory.stats(), indent=2).encode())
+            memory.save_run(
+                Path(args.out, f"swap_run{rank}.json.gz"),
+                model=args.arch,
+                insize=str(args.insize),
+                batchsize=str(args.batchsize),
+            )

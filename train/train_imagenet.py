@@ -21,6 +21,7 @@ if not __package__:
 
 import swapmem
 from train import arguments, snapshots
+from train.devices import require_gpus
 from train.distributed import launched_rank
 from train.errors import InputError
 from train.launch import connect, launch, missing_processes
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         args = arguments.parse(argv)
     processes = ALONE
     try:
+        # Before processes are started that could only say the same.
+        require_gpus(args.gpu)
         if count := missing_processes(args):
             return launch([__file__, *(sys.argv[1:] if argv is None else argv)], count)
         processes = connect(args)

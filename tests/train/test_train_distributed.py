@@ -37,6 +37,10 @@ class Node(Processes):
         self.rank = self.node_rank = rank
 
 
+def cupy_of(gpus):
+    return Namespace(cuda=Namespace(runtime=Namespace(getDeviceCount=lambda: gpus)))
+
+
 def arrays(path):
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
@@ -269,11 +273,23 @@ def test_a_process_that_mpi_started_is_recognized(name):
 
 
 def test_processes_of_a_machine_take_a_gpu_each(monkeypatch):
+    used = []
+    monkeypatch.setitem(sys.modules, "cupy", cupy_of(gpus=8))
+    monkeypatch.setattr(
+        "train.devices.chainer.get_device",
+        lambda name: Namespace(use=lambda: used.append(name)),
+    )
+    choose_device([3, 5], Node(1))
+    assert used == ["@cupy:5"]
     with pytest.raises(InputError, match="--gpu names 1 GPUs and 2 processes run on this machine"):
-        choose_device([3], Node())
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(InputError, match="--gpu 5: CuPy cannot be imported"):
-        choose_device([3, 5], Node())
+        choose_device([3], Node(0))
+
+
+def test_gpus_that_are_not_there_are_said_before_processes_are_started(monkeypatch, data, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", cupy_of(gpus=2))
+    monkeypatch.setattr(launch.subprocess, "Popen", None)
+    assert train_imagenet.main([*data, *OPTIONS, "--gpu", "0", "1", "2"]) == 2
+    assert "--gpu 2: this machine has 2 GPUs, counted from 0" in capsys.readouterr().err
 
 
 def test_the_machines_memory_is_shared_by_its_processes():
@@ -290,5 +306,6 @@ def test_the_machines_memory_is_shared_by_its_processes():
     gpu = Namespace(xp=object(), device=Namespace(id=3))
     assert options(gpu, device_memory="3GiB", host_memory="8GiB") == {
         "device": "cuda:3", "device_memory": "3GiB", "host_memory": 4 << 30, "spill_dir": "d",
+        "plan": "auto",
     }  # fmt: skip
     assert 0 < options(gpu)["host_memory"] < ram_bytes / 4

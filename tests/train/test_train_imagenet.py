@@ -61,6 +61,9 @@ def test_training_logs_evaluates_and_saves_every_epoch_and_at_the_end(command):
     names = {f"{kind}_iter_{i}" for kind in ("model", "snapshot") for i in (3, 5, 7)}
     assert set(os.listdir("result")) == names | {"log", "loss.png", "accuracy.png"}
     assert log()[-1].keys() >= set(COLUMNS)
+    for name in ("loss.png", "accuracy.png"):
+        with Image.open(Path("result", name)) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # curves, not a blank sheet
 
 
 def test_snapshots_can_be_taken_more_often_than_the_network_is_evaluated(command):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from swapmem.explain.run_file import load_run
 from train import train_imagenet
 
 MIB = 1 << 20
@@ -59,6 +60,7 @@ def test_the_weights_are_the_same_in_less_memory(command, capsys):
     assert ample["peak_live_bytes"] > 30 * MIB
     assert ample["swap_out_bytes"] == 0
     assert scarce["peak_charged_bytes"] <= 24 * MIB < scarce["swap_out_bytes"]
+    assert load_run("scarce/swap_run.json.gz").about["model"] == "wide"
 
 
 def test_an_interrupted_run_goes_on_out_of_core_as_if_nothing_had_been(command):
