@@ -291,3 +291,12 @@ def test_options_that_contradict_each_other_are_refused(tree):
                                                      "--resize", 8)  # fmt: skip
     assert "expected HEIGHTxWIDTH" in refused("lmdb", "x.lst", tree, "y", "--resize", "256")
     assert "No such option" in refused("pack", "x", tree, "--sharpen")
+
+
+def test_a_draft_shorter_than_its_journal_is_not_gone_on_with(tree, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks.Sink, "finish", lambda self: 1 / 0)
+        assert isinstance(run("pack", "x", tree).exception, ZeroDivisionError)
+    os.truncate(".x.rec.partial", 10)
+    assert ".x.rec.partial: shorter than .x.rec.journal says" in refused("pack", "x", tree)
+    done("pack", "x", tree, "--overwrite")

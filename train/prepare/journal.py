@@ -64,11 +64,15 @@ class Journal:
             entry = json.loads(line)
             self._take([Done(*fields) for fields in entry["done"]], entry["end"])
         whole = sum(len(line) for line in lines)
-        self._file = open(path, "r+b" if lines else "w+b")  # noqa: SIM115  closed by close()
+        self._file = open(path, "r+b" if lines else "w+b", buffering=0)  # noqa: SIM115
         self._file.truncate(whole)
         self._file.seek(whole)
         if not lines:
-            self._write(head)
+            try:
+                self._write(head)
+            except BaseException:
+                self.close()
+                raise
 
     def add(self, done: Iterable[Done], end: int) -> None:
         """Says that images are safe on the disk, and where the packed file ends now.
@@ -95,8 +99,9 @@ class Journal:
         self.end = end
 
     def _write(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
+        # Unbuffered: what found no room on the disk is not tried again when the file is closed.
+        while line:
+            line = line[self._file.write(line) :]
         os.fsync(self._file.fileno())
 
     def _compare(self, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -111,7 +111,10 @@ def pack(
     if finished := _finished(path, made_of):
         return finished
     total = sum(1 for row in _checked(source, make))
-    out = sink(path, made_of)
+    try:
+        out = sink(path, made_of)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; nothing is packed", str(path)) from error
     try:
         _fill(out, source, tree, make, threads, lambda: progress(out.done, total))
         if not out.journal.keys:

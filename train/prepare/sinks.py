@@ -11,6 +11,7 @@ from typing import Any
 
 import lmdb
 
+from train.errors import InputError
 from train.files import replacing
 from train.imagelist import Row
 from train.prepare.journal import Done, Journal, Report
@@ -45,6 +46,13 @@ class Sink(ABC):
         self._made_of = made_of
         self._unsafe: list[Done] = []
         self._unsafe_bytes = 0
+        # Placed already where an interruption came between that and the report.
+        placed = not self.draft.exists() and path.exists()
+        try:
+            self._open(path if placed else self.draft)
+        except BaseException:
+            self.journal.close()
+            raise
 
     @property
     def done(self) -> int:
@@ -93,6 +101,10 @@ class Sink(ABC):
         self.journal.close()
 
     @abstractmethod
+    def _open(self, path: Path) -> None:
+        """Begins the file, or goes on with it after what the journal says is safe."""
+
+    @abstractmethod
     def _put(self, row: Row, data: bytes) -> int:
         """Writes an image and returns where."""
 
@@ -123,13 +135,13 @@ def remove(path: Path) -> None:
 class RecordSink(Sink):
     """A RecordIO file and its index."""
 
-    def __init__(self, path: Path, made_of: dict[str, Any]):
-        super().__init__(path, made_of)
-        # Placed already where an interruption came between that and the report.
-        placed = not self.draft.exists() and path.exists()
-        self._file = open(path if placed else self.draft, "ab")  # noqa: SIM115
+    def _open(self, path: Path) -> None:
+        self._file = open(path, "ab")  # noqa: SIM115  closed by close()
         if os.fstat(self._file.fileno()).st_size < self.journal.end:
-            raise OSError(errno.EIO, "is shorter than its journal says", str(self.draft))
+            self._file.close()
+            raise InputError(
+                f"{path}: shorter than {self.journal.path} says; begin anew with --overwrite"
+            )
         self._file.truncate(self.journal.end)
         self._end = self.journal.end
 
@@ -162,11 +174,8 @@ class RecordSink(Sink):
 class LmdbSink(Sink):
     """An LMDB folder whose keys are the positions in the list and the paths, as Caffe's are."""
 
-    def __init__(self, path: Path, made_of: dict[str, Any]):
-        super().__init__(path, made_of)
-        placed = not self.draft.exists() and path.exists()
-        where = os.fspath(path if placed else self.draft)
-        self._environment = _told(path, lambda: lmdb.open(where, map_size=_MAP_BYTES))
+    def _open(self, path: Path) -> None:
+        self._environment = _told(path, lambda: lmdb.open(os.fspath(path), map_size=_MAP_BYTES))
         self._transaction = self._environment.begin(write=True)
 
     def close(self) -> None:

@@ -3,10 +3,11 @@
 import os
 import posixpath
 import tarfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from train.errors import InputError
 
@@ -120,7 +121,7 @@ class Archives(Tree):
     def __init__(self, root: Path, extensions: Sequence[str] = EXTENSIONS):
         self.root = root
         self.extensions = tuple(extensions)
-        self._files: list[BinaryIO] = []
+        self._descriptors: list[int] = []
         self._places: dict[str, _Place] = {}
         for path in [root] if root.is_file() else sorted(root.glob("*.tar")):
             self._add(path, "" if root.is_file() else path.stem)
@@ -136,12 +137,13 @@ class Archives(Tree):
         place = self._places.get(path)
         if place is None:
             raise FileNotFoundError(2, "No such file in the archive", path)
-        return os.pread(self._files[place.file].fileno(), place.size, place.offset)
+        return os.pread(self._descriptors[place.file], place.size, place.offset)
 
     def _add(self, path: Path, directory: str) -> None:
-        file = open(path, "rb")  # noqa: SIM115  read from for as long as the tree is used
-        self._files.append(file)
-        with tarfile.open(fileobj=file, mode="r:") if _is_tar(path) else _no_tar(path) as tar:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        self._descriptors.append(descriptor)
+        with tarfile.open(path, "r:") if _is_tar(path) else _no_tar(path) as tar:
             self._scan(tar, path, directory, 0)
 
     def _scan(self, tar: tarfile.TarFile, path: Path, directory: str, base: int) -> None:
@@ -155,7 +157,7 @@ class Archives(Tree):
                 )
             name = posixpath.normpath(posixpath.join(directory, member.name))
             if name.lower().endswith(self.extensions):
-                self._places[name] = _Place(len(self._files) - 1, begin, member.size)
+                self._places[name] = _Place(len(self._descriptors) - 1, begin, member.size)
             elif name.lower().endswith(".tar"):
                 inside = tar.extractfile(member)
                 assert inside is not None  # only directories and devices have no contents

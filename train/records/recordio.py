@@ -9,6 +9,7 @@ always the head of a part, and a reader that starts anywhere finds the next reco
 
 import os
 import struct
+import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -92,12 +93,13 @@ class RecordFile:
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)
         try:
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  closed with the object
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot read the record file: {error.strerror}"
             ) from error
-        self.size = os.fstat(self._file.fileno()).st_size
+        weakref.finalize(self, os.close, self._descriptor)
+        self.size = os.fstat(self._descriptor).st_size
 
     def __reduce__(self) -> tuple[type["RecordFile"], tuple[str]]:
         return RecordFile, (self.path,)
@@ -219,7 +221,7 @@ class RecordFile:
 
     def _pread(self, count: int, offset: int) -> bytes:
         try:
-            data = os.pread(self._file.fileno(), max(count, 0), offset)
+            data = os.pread(self._descriptor, max(count, 0), offset)
         except OSError as error:
             raise self._error(offset, f"cannot read: {error.strerror}") from error
         return data
