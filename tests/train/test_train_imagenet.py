@@ -188,6 +188,7 @@ def test_files_that_cannot_be_used_are_named_in_one_line(command, capsys, in_tmp
         ("--resume", "weights"): "weights: not a snapshot of this trainer",
         ("--resume", "result/snapshot_iter_1", "--seed", "8"): "was taken with --seed 0",
         ("--resume", "result/snapshot_iter_1", "--arch", "resnet50"): "was taken with --arch tiny",
+        ("--resume", "result/snapshot_iter_1", "--optimizer", "adam"): "with --optimizer momentum_",
         ("--initmodel", "noise"): "noise: damaged",
         ("--initmodel", "weights", "--classes", "9"): "weights: not this Tiny: 'classifier/W'",
         ("--insize", "3"): "--insize 3: Tiny takes images of 4 x 4 pixels and every larger size",
@@ -212,6 +213,12 @@ def test_a_snapshot_over_another_list_is_refused(command, capsys, in_tmp):
     (in_tmp / "train.txt").write_text("".join(lines[1:]))
     error = refuses(command, capsys, "--resume", "result/snapshot_iter_1")
     assert "over 10 examples, now there are 9" in error
+
+
+def test_a_class_that_is_missing_in_one_list_is_refused(command, capsys, in_tmp):
+    lines = (in_tmp / "val.txt").read_text().splitlines(keepends=True)
+    (in_tmp / "val.txt").write_text("".join(line for line in lines if not line.endswith(" 2\n")))
+    assert "val.txt: class 2 has no image here" in refuses(command, capsys)
 
 
 @pytest.mark.parametrize("name", ["train 4.png", "val 4.png"])
