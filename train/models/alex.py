@@ -8,7 +8,7 @@ from chainer import Variable
 from chainer.initializers import HeNormal
 
 from swapmem.chainer.segments import segment
-from train.models.layers import averaged_to
+from train.models.layers import averaged_to, convolution
 from train.models.network import Network
 
 #: The map before the linear layers is averaged to this height and width.
@@ -20,20 +20,6 @@ class Alex(Network):
 
     60,965,224 parameters at 1000 classes. The last map is averaged down to 6 x 6, so they are the
     same for every insize; at 227 it is 6 x 6 already.
-
-    Args:
-        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Raises:
-        ValueError: `insize` is too small; names the sizes that are not.
-
-    Example:
-        >>> model = Alex(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "AlexNet"
@@ -44,24 +30,16 @@ class Alex(Network):
     def __init__(self, insize: int = 227, classes: int = 1000):
         super().__init__(insize, classes)
         with self.init_scope():
-            self.conv1 = _convolution(3, 96, 11, stride=4)
-            self.conv2 = _convolution(96, 256, 5, pad=2, groups=2)
-            self.conv3 = _convolution(256, 384, 3, pad=1)
-            self.conv4 = _convolution(384, 384, 3, pad=1, groups=2)
-            self.conv5 = _convolution(384, 256, 3, pad=1, groups=2)
+            self.conv1 = convolution(3, 96, 11, stride=4)
+            self.conv2 = convolution(96, 256, 5, pad=2, groups=2)
+            self.conv3 = convolution(256, 384, 3, pad=1)
+            self.conv4 = convolution(384, 384, 3, pad=1, groups=2)
+            self.conv5 = convolution(384, 256, 3, pad=1, groups=2)
             self.fc6 = L.Linear(256 * _LAST_MAP**2, 4096, initialW=HeNormal())
             self.fc7 = L.Linear(4096, 4096, initialW=HeNormal())
             self.fc8 = L.Linear(4096, classes)
 
     def predict(self, x: Variable) -> Variable:
-        """Returns the scores of the classes, before softmax.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            float32, (n, classes).
-        """
         h = segment("group1", partial(_normalized, self.conv1), x)
         h = segment("group2", partial(_normalized, self.conv2), h)
         h = segment("group3", self._group3, h)
@@ -71,10 +49,6 @@ class Alex(Network):
     def _group3(self, x: Variable) -> Variable:
         h = F.relu(self.conv4(F.relu(self.conv3(x))))
         return _halved(F.relu(self.conv5(h)))
-
-
-def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
-    return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
 
 
 def _normalized(convolution: L.Convolution2D, x: Variable) -> Variable:

@@ -7,7 +7,7 @@ from chainer import Variable
 from chainer.initializers import HeNormal
 
 from swapmem.chainer.segments import segment
-from train.models.layers import averaged, averaged_to
+from train.models.layers import averaged, averaged_to, convolution
 from train.models.network import AuxiliaryNetwork
 
 #: Each auxiliary classifier averages its map down to this height and width.
@@ -21,20 +21,6 @@ class GoogLeNet(AuxiliaryNetwork):
     The final average covers the whole map and the auxiliary ones cover theirs by 4 x 4 windows,
     so the parameters are the same for every insize; at 224 the windows are the paper's 5 x 5
     with stride 3.
-
-    Args:
-        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Raises:
-        ValueError: `insize` is too small; names the sizes that are not.
-
-    Example:
-        >>> model = GoogLeNet(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "GoogLeNet"
@@ -44,9 +30,9 @@ class GoogLeNet(AuxiliaryNetwork):
     def __init__(self, insize: int = 224, classes: int = 1000):
         super().__init__(insize, classes)
         with self.init_scope():
-            self.conv1 = _convolution(3, 64, 7, stride=2, pad=3)
-            self.conv2_reduce = _convolution(64, 64, 1)
-            self.conv2 = _convolution(64, 192, 3, pad=1)
+            self.conv1 = convolution(3, 64, 7, stride=2, pad=3)
+            self.conv2_reduce = convolution(64, 64, 1)
+            self.conv2 = convolution(64, 192, 3, pad=1)
             self.inc3a = _inception(192, 64, 96, 128, 16, 32, 32)
             self.inc3b = _inception(256, 128, 128, 192, 32, 96, 64)
             self.inc4a = _inception(480, 192, 96, 208, 16, 48, 64)
@@ -61,14 +47,6 @@ class GoogLeNet(AuxiliaryNetwork):
             self.auxiliary2 = _Auxiliary(528, classes)
 
     def classify(self, x: Variable) -> tuple[Variable, Variable, Variable]:
-        """Returns the scores of the main classifier, and of the two on the way.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            Three of float32, (n, classes), before softmax.
-        """
         h = segment("conv1", self._first, x)
         h = segment("conv2", self._second, h)
         h = _halved(self._modules(h, "inc3a", "inc3b"))
@@ -99,7 +77,7 @@ class _Auxiliary(chainer.Chain):
     def __init__(self, channels: int, classes: int):
         super().__init__()
         with self.init_scope():
-            self.reduce = _convolution(channels, 128, 1)
+            self.reduce = convolution(channels, 128, 1)
             self.hidden = L.Linear(128 * _AUXILIARY_MAP**2, 1024, initialW=HeNormal())
             self.classifier = L.Linear(1024, classes)
 
@@ -107,10 +85,6 @@ class _Auxiliary(chainer.Chain):
         h = averaged_to(x, _AUXILIARY_MAP)
         h = F.relu(self.hidden(F.relu(self.reduce(h))))
         return self.classifier(F.dropout(h, 0.7))
-
-
-def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
-    return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
 
 
 def _inception(channels: int, *widths: int) -> L.Inception:

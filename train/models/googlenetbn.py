@@ -22,20 +22,6 @@ class GoogLeNetBN(AuxiliaryNetwork):
     11,281,000 parameters at 1000 classes without the auxiliary classifiers. The final average
     covers the whole map and the auxiliary ones cover theirs by 4 x 4 windows, so the parameters
     are the same for every insize; at 224 the windows are 5 x 5 with stride 3.
-
-    Args:
-        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Raises:
-        ValueError: `insize` is too small; names the sizes that are not.
-
-    Example:
-        >>> model = GoogLeNetBN(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "GoogLeNet-BN"
@@ -62,14 +48,6 @@ class GoogLeNetBN(AuxiliaryNetwork):
             self.auxiliary2 = _Auxiliary(608, classes)
 
     def classify(self, x: Variable) -> tuple[Variable, Variable, Variable]:
-        """Returns the scores of the main classifier, and of the two on the way.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            Three of float32, (n, classes), before softmax.
-        """
         h = segment("conv1", partial(_reduced, self.conv1), x)
         h = segment("conv2", partial(_reduced, self.conv2), h)
         h = segment("inc3a", self.inc3a, h)

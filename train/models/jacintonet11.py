@@ -20,17 +20,6 @@ class JacintoNet11(Network):
     convolutions and 512,000 of the classifier at 1000 classes, for every insize, since the final
     average covers the whole map. The published network subtracts 128 in a layer of its own; here
     that is the data's mean image.
-
-    Args:
-        insize: Height and width of the images in pixels.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Example:
-        >>> model = JacintoNet11(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "JacintoNet11"
@@ -53,14 +42,6 @@ class JacintoNet11(Network):
             self.fc1000 = L.Linear(512, classes)
 
     def predict(self, x: Variable) -> Variable:
-        """Returns the scores of the classes, before softmax.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            float32, (n, classes).
-        """
         h = segment("stage1", partial(_halved, self.conv1a, self.conv1b), x)
         h = segment("stage2", partial(_halved, self.res2a_branch2a, self.res2a_branch2b), h)
         h = segment("stage3", partial(_halved, self.res3a_branch2a, self.res3a_branch2b), h)

@@ -9,6 +9,11 @@ from chainer import Variable
 from chainer.initializers import HeNormal
 
 
+def convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
+    """Makes a convolution whose weights are drawn as He et al. propose; all networks' are."""
+    return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
+
+
 class NormalizedConvolution(chainer.Chain):
     """A convolution and the batch normalization after it.
 
@@ -36,15 +41,8 @@ class NormalizedConvolution(chainer.Chain):
     ):
         super().__init__()
         with self.init_scope():
-            self.conv = L.Convolution2D(
-                channels,
-                out,
-                kernel,
-                stride,
-                pad,
-                nobias=not bias,
-                groups=groups,
-                initialW=HeNormal(),
+            self.conv = convolution(
+                channels, out, kernel, stride=stride, pad=pad, nobias=not bias, groups=groups
             )
             self.norm = L.BatchNormalization(out, **(norm or {}))
 

@@ -11,7 +11,8 @@ _AUXILIARY_WEIGHT = 0.3
 class Network(chainer.Chain):
     """Scores the classes of square images.
 
-    A subclass has :meth:`predict`, and gives its links in its constructor after this one's.
+    Its weights have the same shapes for every `insize`. A subclass has :meth:`predict`, and gives
+    its links in its constructor after this one's.
 
     Args:
         insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
@@ -22,6 +23,10 @@ class Network(chainer.Chain):
 
     Raises:
         ValueError: `insize` is too small; names the sizes that are not.
+
+    Example:
+        >>> model = ResNet50(insize=448, classes=10)
+        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     #: What the network is called where it was published.

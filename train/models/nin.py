@@ -17,20 +17,6 @@ class NIN(Network):
 
     7,595,176 parameters at 1000 classes, for every insize, since the final average covers the
     whole map.
-
-    Args:
-        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Raises:
-        ValueError: `insize` is too small; names the sizes that are not.
-
-    Example:
-        >>> model = NIN(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "Network in Network"
@@ -47,14 +33,6 @@ class NIN(Network):
             self.mlpconv4 = _layers(384, (1024, 1024, classes), 3, pad=1)
 
     def predict(self, x: Variable) -> Variable:
-        """Returns the scores of the classes, before softmax.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            float32, (n, classes).
-        """
         h = segment("mlpconv1", partial(_halved, self.mlpconv1), x)
         h = segment("mlpconv2", partial(_halved, self.mlpconv2), h)
         h = segment("mlpconv3", partial(_halved, self.mlpconv3), h)

@@ -4,10 +4,9 @@ import chainer
 import chainer.functions as F
 import chainer.links as L
 from chainer import Variable
-from chainer.initializers import HeNormal
 
 from swapmem.chainer.segments import segment
-from train.models.layers import NormalizedConvolution, averaged
+from train.models.layers import NormalizedConvolution, averaged, convolution
 from train.models.network import Network
 
 
@@ -16,20 +15,6 @@ class ResNet10(Network):
 
     5,417,070 parameters at 1000 classes, for every insize, since the final average covers the
     whole map. As published, the images are normalized as well.
-
-    Args:
-        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Raises:
-        ValueError: `insize` is too small; names the sizes that are not.
-
-    Example:
-        >>> model = ResNet10(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "ResNet-10"
@@ -49,14 +34,6 @@ class ResNet10(Network):
             self.classifier = L.Linear(512, classes)
 
     def predict(self, x: Variable) -> Variable:
-        """Returns the scores of the classes, before softmax.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            float32, (n, classes).
-        """
         h = segment("conv1", self._first, x)
         h = segment("block2", self.block2, h)
         h = segment("block3", self.block3, h)
@@ -75,7 +52,7 @@ class _FirstBlock(chainer.Chain):
         super().__init__()
         with self.init_scope():
             self.conv1 = NormalizedConvolution(width, width, 3, pad=1)
-            self.conv2 = _convolution(width, width, 3, pad=1)
+            self.conv2 = convolution(width, width, 3, pad=1, nobias=True)
 
     def forward(self, x: Variable) -> Variable:
         return self.conv2(F.relu(self.conv1(x))) + x
@@ -89,13 +66,9 @@ class _HalvingBlock(chainer.Chain):
         with self.init_scope():
             self.norm = L.BatchNormalization(channels)
             self.conv1 = NormalizedConvolution(channels, out, 3, stride=2, pad=1)
-            self.conv2 = _convolution(out, out, 3, pad=1)
-            self.projection = _convolution(channels, out, 1, stride=2)
+            self.conv2 = convolution(out, out, 3, pad=1, nobias=True)
+            self.projection = convolution(channels, out, 1, stride=2, nobias=True)
 
     def forward(self, x: Variable) -> Variable:
         h = F.relu(self.norm(x))
         return self.conv2(F.relu(self.conv1(h))) + self.projection(h)
-
-
-def _convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
-    return L.Convolution2D(channels, out, kernel, nobias=True, initialW=HeNormal(), **geometry)

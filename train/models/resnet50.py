@@ -20,20 +20,6 @@ class ResNet50(Network):
     normalization after each has one. A stage halves the map in its first 1 x 1 convolution, as in
     the paper. The final average covers the whole map, so the parameters are the same for every
     insize.
-
-    Args:
-        insize: Height and width of the images in pixels, at least :attr:`smallest_insize`.
-        classes: Number of classes.
-
-    Attributes:
-        insize: As given.
-
-    Raises:
-        ValueError: `insize` is too small; names the sizes that are not.
-
-    Example:
-        >>> model = ResNet50(insize=448, classes=10)
-        >>> loss = model(images, labels)  # float32 (n, 3, 448, 448), int32 (n,)
     """
 
     title = "ResNet-50"
@@ -51,14 +37,6 @@ class ResNet50(Network):
             self.classifier = L.Linear(2048, classes)
 
     def predict(self, x: Variable) -> Variable:
-        """Returns the scores of the classes, before softmax.
-
-        Args:
-            x: float32, (n, 3, insize, insize).
-
-        Returns:
-            float32, (n, classes).
-        """
         h = segment("conv1", self._first, x)
         for stage in ("stage2", "stage3", "stage4", "stage5"):
             for index, block in enumerate(self[stage]):
