@@ -124,13 +124,14 @@ def test_a_stall_that_is_clicked_on_is_zoomed_to_and_explained(page: Browser, ru
 
 def test_ten_stalls_are_listed_with_causes(page: Browser, run: Run) -> None:
     rows = page.evaluate(
-        "[...document.querySelectorAll('#stalls tbody tr')].map((row) => row.textContent)"
+        "[...document.querySelectorAll('#stalls tbody tr')]"
+        ".map((row) => [...row.children].map((cell) => cell.textContent))"
     )
     stalls = measured(run).longest_stalls()
     assert len(rows) == len(stalls) == 10
     for row, stall in zip(rows, stalls, strict=True):
-        assert stall.cause in row
-        assert stall.why in row
+        assert row[3] == f"{stall.op_name} (op {stall.op})"
+        assert row[4:] == [stall.cause, stall.why]
 
 
 def test_each_block_says_why_and_shows_its_copies(page: Browser, run: Run) -> None:

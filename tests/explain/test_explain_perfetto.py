@@ -15,6 +15,8 @@ from swapmem.explain import perfetto
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
 from swapmem.files import read_text
+from tests.explain import made_up_runs
+from tests.planner import synthetic
 
 Event = dict[str, Any]
 
@@ -58,7 +60,32 @@ def test_the_file_is_json_that_the_formats_readers_take(run: Run, tmp_path: Path
             assert isinstance(event["tid"], int)
 
 
-def test_slices_of_one_thread_never_cross(events: list[Event]) -> None:
+def straddling(run: Run) -> Run:
+    """The run as if its iterations had begun while something was copied."""
+    copies = [copy for copy in measured(run).outs if copy.end_seconds - copy.begin_seconds > 0.01]
+    by = (copies[3].begin_seconds + copies[3].end_seconds) / 2
+    moved = [
+        event._replace(time_seconds=event.time_seconds + by) if event.kind == "iteration" else event
+        for event in run.events
+    ]
+    return replace(run, events=tuple(sorted(moved, key=lambda event: event.time_seconds)))
+
+
+def with_workers(workers: int) -> Run:
+    """A run in which several copies go on at the same time."""
+    trace = synthetic.resnet_like(fraction=0.5, link=synthetic.rates(1e9))
+    machine = replace(trace.machine, workers=workers)
+    return made_up_runs.planned_run(replace(trace, machine=machine))
+
+
+def test_slices_of_one_thread_never_cross(run: Run) -> None:
+    several = perfetto.events(with_workers(3))
+    assert len({event["tid"] for event in lane(several, "measured", "copies out")}) > 1
+    for events in (perfetto.events(run), several, perfetto.events(straddling(run))):
+        check_threads(events)
+
+
+def check_threads(events: list[Event]) -> None:
     threads: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for event in events:
         if event["ph"] == "X":
@@ -84,6 +111,12 @@ def test_all_iterations_are_in_it_and_each_copy_once(run: Run, events: list[Even
     ]
     copied = sum(e["args"]["bytes"] for e in lane(events, "measured", "copies out"))
     assert copied == sum(e.bytes for e in run.events if e.kind == "swap_out")
+    cut = straddling(run)
+    marks = [event.time_seconds for event in cut.events if event.kind == "iteration"]
+    outs = [event for event in cut.events if event.kind == "swap_out"]
+    assert any(e.time_seconds - e.seconds < marks[1] < e.time_seconds for e in outs)
+    ended = [event for event in outs if marks[0] < event.time_seconds <= marks[-1]]
+    assert len(lane(perfetto.events(cut), "measured", "copies out")) == len(ended)
     assert run.trace is not None
     assert len(lane(events, "measured", "compute")) == 3 * len(run.trace.ops)
     assert len(lane(events, "planned", "compute")) == len(run.trace.ops)
@@ -93,7 +126,8 @@ def test_stalls_say_why(run: Run, events: list[Event]) -> None:
     seen = measured(run)
     slices = lane(events, "measured", "stalls")
     assert len(slices) == 3 * len(seen.stalls)
-    assert {stall.why for stall in seen.stalls} <= {e["args"]["why"] for e in slices}
+    told = {(e["args"]["cause"], e["args"]["why"]) for e in slices}
+    assert {(stall.cause, stall.why) for stall in seen.stalls} <= told
 
 
 def test_counters_follow_the_memory_of_each_tier_and_the_budget(

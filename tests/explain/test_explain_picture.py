@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from swapmem.explain.timeline import Timeline
 
 
 def pixels(path: Path, color: str) -> np.ndarray[Any, Any]:
-    """Columns and rows of what has a colour."""
-    image = matplotlib.image.imread(path)[:, :, :3]
+    """Rows and columns of what has a colour, without the legend on the right."""
+    image = matplotlib.image.imread(path)[:, :1380, :3]
     near = np.abs(image - matplotlib.colors.to_rgb(color)).max(axis=2) < 0.02
     return np.argwhere(near)
 
@@ -39,22 +40,19 @@ def test_everything_has_its_colour_in_it(picture: Path, color: str) -> None:
 
 
 def test_lanes_lie_below_memory_and_in_their_order(picture: Path) -> None:
-    # The legend on the right repeats the colours: it is left out.
     rows = []
     for color in (colors.TIERS[0], colors.PHASES["backward"], colors.OUT, colors.IN, colors.STALL):
-        found = pixels(picture, color)
-        inside = found[found[:, 1] < 1350]
-        rows.append(float(np.median(inside[:, 0])))
-    assert rows == sorted(rows)
+        rows.append(float(np.median(pixels(picture, color)[:, 0])))
+    assert all(below - above > 50 for above, below in itertools.pairwise(rows))
 
 
 def test_the_device_stays_below_the_budget_line(picture: Path) -> None:
     black = pixels(picture, colors.BUDGET)
-    inside = black[(black[:, 1] > 200) & (black[:, 1] < 1350)]
+    inside = black[black[:, 1] > 200]
     rows, counts = np.unique(inside[:, 0], return_counts=True)
     above_axes = rows[counts > 400]  # the frame, and the dashes of the budget
     device = pixels(picture, colors.TIERS[0])
-    top = device[device[:, 1] < 1350][:, 0].min()
+    top = device[:, 0].min()
     assert any(abs(row - top) < 8 for row in above_axes)
 
 
