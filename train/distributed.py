@@ -1,5 +1,6 @@
 """Processes that train one model, by ChainerMN over MPI."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,9 @@ _RANKS = (
     "OMPI_COMM_WORLD_RANK",
     "MV2_COMM_WORLD_RANK",
 )
+
+#: And how many they started.
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 #: What pip installs for it.
 _INSTALL = "pip install 'swapmem[mpi]' brings one, mpi4py alone takes the system's"
@@ -58,6 +62,7 @@ class MPIProcesses(Processes):
 
         self._mpi = MPI
         self.rank, self.size = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+        _require_launched(self.size)
         if notice and self.is_first:
             print(f"train_imagenet.py: {notice}", file=sys.stderr)
         try:
@@ -137,6 +142,16 @@ class MPIProcesses(Processes):
         sys.stdout.flush()
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(status)
+
+
+def _require_launched(size: int) -> None:
+    # Else each would train by itself, and all write the same files.
+    started = next((int(os.environ[name]) for name in _SIZES if name in os.environ), size)
+    if started != size:
+        raise InputError(
+            f"mpiexec started {started} processes and MPI knows of {size}: mpiexec and mpi4py "
+            f"belong to different MPI libraries"
+        )
 
 
 def choose_communicator(name: str | None, on_gpus: bool) -> tuple[str, str]:

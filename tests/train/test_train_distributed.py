@@ -131,6 +131,19 @@ def test_what_cannot_be_used_is_said_once_for_all(data, options, last):
     assert "result" not in os.listdir()
 
 
+def test_the_mpiexec_of_another_mpi_is_noticed(data):
+    started = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
+    done = subprocess.run(
+        [sys.executable, Path(train_imagenet.__file__), *data, "--insize", "12"],
+        env={**os.environ, **started},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "mpiexec started 2 processes and MPI knows of 1: mpiexec and mpi4py be" in done.stderr
+    assert "result" not in os.listdir()
+
+
 def test_a_failure_in_one_process_ends_all(data, in_tmp):
     (in_tmp / "train 4.png").write_text("broken")
     done = mpi_run(2, *data, *OPTIONS, "-a", "tiny", "-B", "2", "-i", "50")
