@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from swapmem.planner import memory
-from swapmem.planner.intervals import NEVER, Integers, Intervals, find
+from swapmem.planner.intervals import NEVER, Integers, Intervals
+from swapmem.planner.prepared import Prepared, Reals, prepare
 from swapmem.planner.trace import Machine, Rates, Trace
-
-Reals = NDArray[np.float64]
 
 # The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
 _SLOTS = 48
@@ -61,12 +59,14 @@ def lower_bound(trace: Trace, machine: Machine | None = None) -> Bound:
         >>> bound = lower_bound(trace)
         >>> assert simulate(trace, make_plan(trace).swaps).seconds >= bound.seconds
     """
-    machine = machine or trace.machine
-    live = np.array(memory.profile(trace), np.int64)
-    excess = np.maximum(live - machine.budget_bytes, 0)
-    idle = find(trace)
-    times = slot_times(trace)
-    compute = float(times[-1]) + trace.tail_seconds
+    return bound_of(prepare(trace), machine or trace.machine)
+
+
+def bound_of(prepared: Prepared, machine: Machine) -> Bound:
+    """The same as `lower_bound`, for a trace that is prepared already."""
+    trace, idle, times = prepared.trace, prepared.idle, prepared.times
+    excess = np.maximum(prepared.live - machine.budget_bytes, 0)
+    compute = prepared.compute_seconds
     out_bytes = _least_out(idle, excess)
     in_bytes = _least_in(idle, excess)
     link = _link_seconds(trace, machine.link, compute, out_bytes, in_bytes)
@@ -84,12 +84,6 @@ def lower_bound(trace: Trace, machine: Machine | None = None) -> Bound:
         in_bytes=in_bytes,
         excess_bytes=int(excess.max()),
     )
-
-
-def slot_times(trace: Trace) -> Reals:
-    """The time at which each slot begins if nothing stalls, in seconds; the last op's end last."""
-    steps = [part for op in trace.ops for part in (op.gap_seconds, op.seconds)]
-    return np.concatenate(([0.0], np.cumsum(steps))) if steps else np.zeros(1)
 
 
 def _least_in(idle: Intervals, excess: Integers) -> int:

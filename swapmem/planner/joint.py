@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Literal
 
-from swapmem.planner import memory, preflight
-from swapmem.planner.bounds import lower_bound
+from swapmem.planner import memory
+from swapmem.planner.bounds import bound_of
+from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import candidates, with_recompute
-from swapmem.planner.swap_search import Found, default_steps, search
+from swapmem.planner.swap_search import Found, default_steps, search, search_prepared
 from swapmem.planner.trace import Machine, Trace
 
 Recompute = Literal["auto", "never", "always"]
@@ -115,12 +116,13 @@ class _Sets:
         if chosen not in self._seconds:
             self._left -= 1
             least = min(self._seconds.values(), default=float("inf"))
-            trace = with_recompute(self._trace, chosen)
-            if preflight.smallest_budget(trace) > self._machine.budget_bytes:
+            prepared = prepare(with_recompute(self._trace, chosen))
+            if prepared.least_bytes.max() > self._machine.budget_bytes:
                 seconds = float("inf")
             else:
-                seconds = lower_bound(trace, self._machine).seconds
+                seconds = bound_of(prepared, self._machine).seconds
                 if seconds < least:
-                    seconds = search(trace, self._machine, self._quick_steps).score_seconds
+                    found = search_prepared(prepared, self._machine, self._quick_steps)
+                    seconds = found.score_seconds
             self._seconds[chosen] = seconds
         return self._seconds[chosen]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from swapmem.planner import intervals, memory
 from swapmem.planner.errors import Infeasible
+from swapmem.planner.prepared import prepare
 from swapmem.planner.trace import Trace
 
 
@@ -19,7 +17,7 @@ def smallest_budget(trace: Trace) -> int:
         Bytes: the most that is live in one slot and cannot be out then, because the op uses it,
         because its copy would have to come and go in no time, or because it may not be swapped out.
     """
-    return int(_least(trace).max())
+    return int(prepare(trace).least_bytes.max())
 
 
 def check(trace: Trace, budget_bytes: int) -> None:
@@ -38,7 +36,7 @@ def check(trace: Trace, budget_bytes: int) -> None:
         Traceback (most recent call last):
         swapmem.planner.errors.Infeasible: op 12, Convolution2DFunction: 90,177,536 bytes ...
     """
-    least = _least(trace)
+    least = prepare(trace).least_bytes
     slot = int(least.argmax())
     if least[slot] <= budget_bytes:
         return
@@ -47,9 +45,3 @@ def check(trace: Trace, budget_bytes: int) -> None:
     if slot % 2 == 0 and op < len(trace.ops):
         name = f"before {name}"
     raise Infeasible(name, op, int(least[slot]), budget_bytes, int(least[slot]))
-
-
-def _least(trace: Trace) -> intervals.Integers:
-    live = np.array(memory.profile(trace), np.int64)
-    idle = intervals.find(trace)
-    return live - idle.covered(np.ones(len(idle), np.bool_))

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from swapmem.planner import intervals, memory
-from swapmem.planner.bounds import Reals, slot_times
+from swapmem.planner import intervals
 from swapmem.planner.intervals import NEVER
 from swapmem.planner.plan import Swap
+from swapmem.planner.prepared import Reals, prepare
 from swapmem.planner.recompute import Segment
 from swapmem.planner.simulation import Copy, Simulation
 from swapmem.planner.trace import Machine, Trace
@@ -36,10 +36,9 @@ def explain(
         >>> explain(trace, trace.machine, plan.swaps, simulation)[7]
         'swapped: idle 1.2 s, copies 0.11 s, hidden'
     """
-    times = slot_times(trace)
-    period = float(times[-1]) + trace.tail_seconds
-    live = np.array(memory.profile(trace), np.int64)
-    full = np.concatenate(([0], (live > machine.budget_bytes).cumsum()))
+    prepared = prepare(trace)
+    times, period = prepared.times, prepared.compute_seconds
+    full = np.concatenate(([0], (prepared.live > machine.budget_bytes).cumsum()))
     by_block: dict[int, list[Swap]] = defaultdict(list)
     for swap in swaps:
         by_block[swap.block].append(swap)
@@ -50,7 +49,7 @@ def explain(
     for stall in simulation.stalls:
         if stall.block is not None:
             waited[stall.block] += stall.seconds
-    longest = _longest_idle(intervals.find(trace), times, period, full)
+    longest = _longest_idle(prepared.idle, times, period, full)
 
     lines = []
     for index, block in enumerate(trace.blocks):

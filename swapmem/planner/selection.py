@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from swapmem.planner import memory
-from swapmem.planner.bounds import Reals, slot_times
-from swapmem.planner.intervals import NEVER, Integers, Spans, find
+from swapmem.planner.intervals import NEVER, Integers, Spans
+from swapmem.planner.prepared import Prepared, Reals
 from swapmem.planner.simulation import Simulation
-from swapmem.planner.trace import Machine, Trace
+from swapmem.planner.trace import Machine
 
 Chosen = NDArray[np.bool_]
 #: Which of two intervals is used first; see `Problem.keys`.
@@ -32,10 +31,9 @@ class Timeline:
     period_seconds: float
 
     @staticmethod
-    def without_stalls(trace: Trace) -> Timeline:
+    def without_stalls(prepared: Prepared) -> Timeline:
         """Everything as early as its predecessors allow."""
-        times = slot_times(trace)
-        return Timeline(times, float(times[-1]) + trace.tail_seconds)
+        return Timeline(prepared.times, prepared.compute_seconds)
 
     @staticmethod
     def of(simulation: Simulation) -> Timeline:
@@ -93,13 +91,12 @@ class Problem:
         budget_bytes: of the machine.
     """
 
-    def __init__(self, trace: Trace, machine: Machine) -> None:
-        self.trace = trace
+    def __init__(self, prepared: Prepared, machine: Machine) -> None:
         self.machine = machine
         self.budget_bytes = machine.budget_bytes
-        self.ops = len(trace.ops)
-        self.live = np.array(memory.profile(trace), np.int64)
-        idle = find(trace)
+        self.ops = len(prepared.trace.ops)
+        self.live = prepared.live
+        idle = prepared.idle
         # An interval in which there is always room serves nothing.
         near = self.live > machine.budget_bytes - machine.budget_bytes // 4
         steps = np.concatenate(([0], near.cumsum()))

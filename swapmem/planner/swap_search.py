@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swapmem.planner.bounds import lower_bound
+from swapmem.planner.bounds import bound_of
 from swapmem.planner.cover import choose
 from swapmem.planner.fetches import schedule
 from swapmem.planner.improve import changes
 from swapmem.planner.plan import Swap
+from swapmem.planner.prepared import Prepared, prepare
 from swapmem.planner.selection import Choice, Order, Problem, Timeline
 from swapmem.planner.simulate import Simulation, Simulator
 from swapmem.planner.trace import Machine, Trace
@@ -78,9 +79,14 @@ def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
     Returns:
         The best ones found.
     """
-    bound = lower_bound(trace, machine)
-    search = _Search(trace, machine, bound.seconds, steps or default_steps(trace))
-    starts = _starts(Timeline.without_stalls(trace))
+    return search_prepared(prepare(trace), machine, steps or default_steps(trace))
+
+
+def search_prepared(prepared: Prepared, machine: Machine, steps: int) -> Found:
+    """The same as `search`, for a trace that is prepared already."""
+    bound = bound_of(prepared, machine)
+    search = _Search(prepared, machine, bound.seconds, steps)
+    starts = _starts(Timeline.without_stalls(prepared))
     best = search.attempt(starts[0])
     if not bound.excess_bytes:
         return best
@@ -105,9 +111,11 @@ def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
 class _Search:
     """Simulates plans and remembers which."""
 
-    def __init__(self, trace: Trace, machine: Machine, bound_seconds: float, steps: int) -> None:
-        self.problem = Problem(trace, machine)
-        self._simulator = Simulator(trace, machine)
+    def __init__(
+        self, prepared: Prepared, machine: Machine, bound_seconds: float, steps: int
+    ) -> None:
+        self.problem = Problem(prepared, machine)
+        self._simulator = Simulator(prepared.trace, machine)
         self._bound_seconds = bound_seconds
         self.left = steps
         self.spent = 0

@@ -8,6 +8,7 @@ from scipy.optimize import linprog
 from swapmem.planner import memory, preflight
 from swapmem.planner.bounds import _least_bytes, lower_bound
 from swapmem.planner.intervals import find
+from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import with_recompute
 from swapmem.planner.selection import Timeline
 from swapmem.planner.simulate import simulate
@@ -41,8 +42,8 @@ def test_no_plan_is_faster_or_moves_less_than_the_bound(seed):
     trace = a_trace(seed)
     machine = machine_of(trace, seed)
     bound = lower_bound(trace, machine)
-    search = _Search(trace, machine, bound.seconds, 100)
-    for choice in _starts(Timeline.without_stalls(trace)):
+    search = _Search(prepare(trace), machine, bound.seconds, 100)
+    for choice in _starts(Timeline.without_stalls(prepare(trace))):
         found = search.attempt(choice).simulation
         assert found.seconds >= bound.seconds * (1 - 1e-9), f"seed {seed}, {choice}"
         assert found.out_bytes >= bound.out_bytes, f"seed {seed}, {choice}"

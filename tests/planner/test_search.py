@@ -6,6 +6,7 @@ import pytest
 
 from swapmem.planner import memory, preflight
 from swapmem.planner.plan_check import check_plan
+from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.search import make_plan
 from swapmem.planner.selection import Timeline
@@ -98,8 +99,8 @@ def test_where_everything_fits_nothing_is_swapped():
 
 def test_the_search_improves_on_every_way_to_start():
     trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
-    tried = _Search(trace, trace.machine, 0.0, len(STARTS))
-    starts = _starts(Timeline.without_stalls(trace))
+    tried = _Search(prepare(trace), trace.machine, 0.0, len(STARTS))
+    starts = _starts(Timeline.without_stalls(prepare(trace)))
     best = min(tried.attempt(choice).simulation.seconds for choice in starts)
     assert search(trace, trace.machine).simulation.seconds < best
 

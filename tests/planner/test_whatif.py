@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,7 @@ def test_a_larger_budget_is_not_slower_and_the_peak_is_in_core():
     assert len(rows) == 5
     assert rows[0].budget_bytes == preflight.smallest_budget(TRACE)
     assert rows[-1].budget_bytes == memory.peak(TRACE)
-    for smaller, larger in zip(rows, rows[1:], strict=False):
+    for smaller, larger in itertools.pairwise(rows):
         assert larger.seconds <= smaller.seconds * 1.02
     assert rows[0].seconds > rows[-1].seconds
     assert rows[-1].slowdown == pytest.approx(1)

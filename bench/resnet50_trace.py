@@ -1,0 +1,126 @@
+"""A trace of ResNet-50 on a GPU that is not here, computed from its layers.
+
+An op takes as long as its arithmetic or its memory traffic, whichever is longer. Arrays live as
+long as Chainer keeps them: a convolution and a batch normalization keep their input, a ReLU its
+output, a sum nothing, and the graph is held until backward is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from swapmem.planner.trace import Rates, Trace
+from tests.planner.synthetic import Layer, network
+
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What an op's time is computed from.
+
+    Attributes:
+        flops: float32 operations per second that a convolution reaches.
+        memory_bytes_per_second: that element-wise ops reach.
+        link: to the host's memory.
+    """
+
+    flops: float
+    memory_bytes_per_second: float
+    link: Rates
+
+
+def trace(batch: int, gpu: Gpu, insize: int = 224) -> Trace:
+    """One training iteration with momentum SGD; its segments are the residual blocks."""
+    return replace(_Layers(batch, gpu, insize).trace(), device="cuda:0")
+
+
+class _Layers:
+    def __init__(self, batch: int, gpu: Gpu, insize: int) -> None:
+        self.batch, self.gpu, self.insize = batch, gpu, insize
+        self.layers: list[Layer] = []
+        self.segment: str | None = None
+
+    def trace(self) -> Trace:
+        size = -(-self.insize // 2)
+        last = self._relu(self._normalized(-1, 3, 64, 7, size), 64, size)
+        size = -(-size // 2)
+        last = self._add_layer("max pooling", (last,), 64, size, 3 * 64 * size * size * _FLOAT)
+        channels = 64
+        for stage, (units, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=2):
+            for unit in range(units):
+                self.segment = f"stage{stage}.{unit + 1}"
+                size = size if stage == 2 or unit else -(-size // 2)
+                last = self._bottleneck(last, channels, width, size, projected=unit == 0)
+                channels = 4 * width
+        self.segment = None
+        pooled = self._add_layer("average pooling", (last,), channels, 1, 0, keeps_inputs=False)
+        self._add_layer("linear", (pooled,), 1000, 1, 0, parameter_bytes=channels * 1000 * _FLOAT)
+        images = self.batch * 3 * self.insize**2 * _FLOAT
+        return network(self.layers, link=self.gpu.link, batch_bytes=images, frees_late=True)
+
+    def _bottleneck(self, entry: int, channels: int, width: int, size: int, projected: bool) -> int:
+        inner = self._relu(self._normalized(entry, channels, width, 1, size), width, size)
+        inner = self._relu(self._normalized(inner, width, width, 3, size), width, size)
+        inner = self._normalized(inner, width, 4 * width, 1, size)
+        shortcut = self._normalized(entry, channels, 4 * width, 1, size) if projected else entry
+        traffic = 3 * 4 * width * size * size * _FLOAT
+        total = self._add_layer(
+            "add", (inner, shortcut), 4 * width, size, traffic, keeps_inputs=False
+        )
+        return self._relu(total, 4 * width, size)
+
+    def _normalized(self, entry: int, channels: int, out: int, kernel: int, size: int) -> int:
+        weights = channels * out * kernel * kernel
+        flops = 2 * weights * size * size * self.batch
+        traffic = (channels + out) * size * size * _FLOAT
+        convolved = self._add_layer(
+            "convolution", (entry,), out, size, traffic, flops, parameter_bytes=weights * _FLOAT
+        )
+        # Read for the statistics, read again, written.
+        return self._add_layer(
+            "batch normalization",
+            (convolved,),
+            out,
+            size,
+            3 * out * size * size * _FLOAT,
+            parameter_bytes=4 * out * _FLOAT,
+        )
+
+    def _relu(self, entry: int, channels: int, size: int) -> int:
+        traffic = 2 * channels * size * size * _FLOAT
+        return self._add_layer(
+            "relu", (entry,), channels, size, traffic, keeps_inputs=False, keeps_output=True
+        )
+
+    def _add_layer(
+        self,
+        name: str,
+        inputs: tuple[int, ...],
+        channels: int,
+        size: int,
+        traffic_bytes: int,
+        flops: int = 0,
+        *,
+        keeps_inputs: bool = True,
+        keeps_output: bool = False,
+        parameter_bytes: int = 0,
+    ) -> int:
+        seconds = max(
+            flops / self.gpu.flops,
+            self.batch * traffic_bytes / self.gpu.memory_bytes_per_second,
+            5e-6,
+        )
+        self.layers.append(
+            Layer(
+                name,
+                inputs,
+                self.batch * channels * size * size * _FLOAT,
+                seconds,
+                keeps_inputs,
+                keeps_output,
+                parameter_bytes,
+                segment=self.segment,
+            )
+        )
+        return len(self.layers) - 1
