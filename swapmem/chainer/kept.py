@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import chainer
 
 from swapmem.chainer.arrays import array_types
 from swapmem.chainer.draws import drawn_by
-from swapmem.planner.recompute import SMALL_SHARE
 
 # Attributes of a function node that belong to the graph.
 _STRUCTURE = frozenset({"inputs", "outputs", "_retained_output_data"})
@@ -33,6 +32,15 @@ def _bytes_of(value: Any) -> int:
     return sum(member.nbytes for member in value if member is not None)
 
 
+class _Found(NamedTuple):
+    """An array that a function keeps: of which kind, where, and the node that has it too."""
+
+    kind: str
+    key: Any
+    node: Any
+    bytes: int
+
+
 class Kept:
     """What one function keeps that can be computed again.
 
@@ -47,7 +55,6 @@ class Kept:
     def __init__(self, function: Any, in_data: tuple[Any, ...]) -> None:
         self._type = type(_owners(function)[-1])
         self._shapes = tuple((array.shape, array.dtype) for array in in_data)
-        self._largest_bytes = max((array.nbytes for array in in_data), default=0)
         # What it was made with is not its own to drop.
         self._given = {
             (place, name): id(value)
@@ -55,10 +62,12 @@ class Kept:
             for name, value in vars(owner).items()
         }
         self._function: weakref.ref[Any] = weakref.ref(function)
+        self._found: list[_Found] = []
+        # Where among the owners, and the name; positions among retained outputs; input indices.
         self._attributes: list[tuple[int, str]] = []
         self._outputs: list[int] = []
-        # Indices of inputs, and nodes with all that drop and give back what the node has.
         self._inputs: list[int] = []
+        # With all that drop and give back what the node has.
         self._nodes: list[tuple[weakref.ref[Any], list[Kept]]] = []
         #: What the function drew and has to be given before it runs again, by attribute.
         self.drawn: dict[str, Any] = {}
@@ -86,42 +95,59 @@ class Kept:
             (array.shape, array.dtype) for array in in_data
         )
 
-    def find(self, function: Any, inner: set[int], users: dict[int, list[Kept]]) -> None:
+    def find(self, function: Any, inner: set[int]) -> int:
         """Look for what the function keeps.
 
         Args:
             function: The function, now applied.
             inner: Identities of all functions of the part of the model.
-            users: Of each node met so far, by its identity: who shares what it has.
+
+        Returns:
+            Bytes of the largest of it.
         """
         if function.inputs is None:
             # Applied without a graph.
-            return
+            return 0
         drawn = drawn_by(function)
         self.drawn = {name: vars(function).get(name) for name in drawn}
         for place, owner in enumerate(_owners(function)):
             for name, value in vars(owner).items():
                 is_given = self._given.get((place, name)) == id(value)
-                is_large = _bytes_of(value) * SMALL_SHARE > self._largest_bytes
-                if is_large and not (is_given or name in drawn or name in _STRUCTURE):
-                    self._attributes.append((place, name))
+                if not (is_given or name in drawn or name in _STRUCTURE):
+                    self._found.append(_Found("attribute", (place, name), None, _bytes_of(value)))
         for position, index in enumerate(function._output_indexes_to_retain or ()):
             node = function.outputs[index]()
             if node is None or node._variable() is None:
-                self._outputs.append(position)
-                if node is not None:
-                    self._share(node, users)
+                size = function._retained_output_data[position].nbytes
+                self._found.append(_Found("output", position, node, size))
         for index in function._input_indexes_to_retain or ():
             node = function.inputs[index]
             # A variable that is alive has the array anyway: results, above all.
             if id(node.creator_node) in inner and node._variable() is None:
-                self._inputs.append(index)
-                self._share(node, users)
+                self._found.append(_Found("input", index, node, node._data.nbytes))
+        self._given.clear()
+        return max((found.bytes for found in self._found), default=0)
 
-    def _share(self, node: Any, users: dict[int, list[Kept]]) -> None:
-        sharers = users.setdefault(id(node), [])
-        sharers.append(self)
-        self._nodes.append((weakref.ref(node), sharers))
+    def settle(self, small_bytes: int, users: dict[int, list[Kept]]) -> None:
+        """Decide what of it is worth to be computed again.
+
+        Args:
+            small_bytes: What is no larger stays.
+            users: Of each node met so far, by its identity: who shares what it has.
+        """
+        places: dict[str, list[Any]] = {
+            "attribute": self._attributes,
+            "output": self._outputs,
+            "input": self._inputs,
+        }
+        for found in self._found:
+            if found.bytes > small_bytes:
+                places[found.kind].append(found.key)
+                if found.node is not None:
+                    sharers = users.setdefault(id(found.node), [])
+                    sharers.append(self)
+                    self._nodes.append((weakref.ref(found.node), sharers))
+        self._found.clear()
 
     def drop(self) -> None:
         """Take it from the function."""

@@ -24,6 +24,7 @@ from swapmem.chainer.arrays import DeviceArray, add_blocks
 from swapmem.chainer.draws import Draws, hand_over
 from swapmem.chainer.kept import Kept
 from swapmem.errors import Error
+from swapmem.planner.recompute import SMALL_SHARE
 
 _TRIGGER = "swapmem.recompute"
 _numbers = itertools.count(1)
@@ -252,10 +253,12 @@ class _Part:
         """Take from the functions what can be computed again."""
         self._kept = kept
         inner = {id(function) for function in functions}
+        pairs = list(zip(functions, kept, strict=True))
+        largest_bytes = max((one.find(function, inner) for function, one in pairs), default=0)
         users: dict[int, list[Kept]] = {}
-        for function, one in zip(functions, kept, strict=True):
-            one.find(function, inner, users)
-        for function, one in zip(functions, kept, strict=True):
+        for one in kept:
+            one.settle(largest_bytes // SMALL_SHARE, users)
+        for function, one in pairs:
             if one.is_droppable:
                 function.add_hook(_Trigger(self, one), _TRIGGER)
                 one.drop()

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from swapmem.planner.trace import Block, Change, Op, Trace
 
-#: A block that is so much smaller than the largest that its op makes is kept: it would cost a
-#: computation and save nothing. The Chainer adapter keeps to the same figure.
+#: A block is kept that is so much smaller than the largest that its segment could do without: it
+#: would cost a computation and save nothing. The Chainer adapter keeps to the same figure.
 SMALL_SHARE = 16
 
 
@@ -142,24 +142,18 @@ class _Uses:
         return tuple(found)
 
     def _segment(self, name: str, first: int, last: int, backward: int) -> Segment | None:
-        dropped: list[int] = []
-        maker, resumes_at = -1, len(self._trace.ops)
-        for index in range(first, last + 1):
-            made = self._born_in[index]
-            lasting = [b for b in made if self._trace.blocks[b].freed != 2 * index + 1]
-            largest = max((self._trace.blocks[b].bytes for b in lasting), default=0)
-            for number in lasting:
-                block = self._trace.blocks[number]
-                later = [user for user in self._users[number] if user > last]
-                outlives = block.freed is None or block.freed > 2 * last + 2
-                is_small = block.bytes * SMALL_SHARE <= largest
-                # What forward reads outside the segment is its result; that stays.
-                if outlives and later and later[0] >= backward and block.eligible and not is_small:
-                    dropped.append(number)
-                    maker = index
-                    resumes_at = min(resumes_at, later[0])
+        needed = {
+            block: later
+            for index in range(first, last + 1)
+            for block in self._born_in[index]
+            if (later := self._resumes_at(block, last, backward)) is not None
+        }
+        blocks = self._trace.blocks
+        largest = max((blocks[block].bytes for block in needed), default=0)
+        dropped = [b for b in needed if blocks[b].bytes * SMALL_SHARE > largest]
         if not dropped:
             return None
+        maker = max(born for b in dropped if (born := blocks[b].born) is not None) // 2
         again = tuple(range(first, maker + 1))
         return Segment(
             name,
@@ -167,10 +161,18 @@ class _Uses:
             last,
             again,
             tuple(dropped),
-            sum(self._trace.blocks[b].bytes for b in dropped),
+            sum(blocks[b].bytes for b in dropped),
             sum(self._trace.ops[i].seconds + self._trace.ops[i].gap_seconds for i in again),
-            resumes_at,
+            min(needed[b] for b in dropped),
         )
+
+    def _resumes_at(self, block: int, last: int, backward: int) -> int | None:
+        """The first backward op that needs a block which only backward needs after ``last``."""
+        life = self._trace.blocks[block]
+        later = next((user for user in self._users[block] if user > last), -1)
+        outlives = life.freed is None or life.freed > 2 * last + 2
+        # What forward reads outside the segment is its result; that stays.
+        return later if life.eligible and outlives and later >= backward else None
 
 
 def _slot(change: Change) -> int:

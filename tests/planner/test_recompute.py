@@ -159,7 +159,7 @@ def test_what_something_outside_the_graph_refers_to_is_not_dropped():
 
 
 @pytest.mark.parametrize(("size", "is_kept"), [(4 * MIB, True), (4 * MIB + 1, False)])
-def test_what_is_small_beside_the_result_of_its_op_is_kept(size, is_kept):
+def test_what_is_small_beside_the_largest_of_its_segment_is_kept(size, is_kept):
     trace = unit()
     small = len(trace.blocks)
     made = Change(3, small, True)
