@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from swapmem.explain import spans
+from swapmem.explain.decisions import decision, reasons, repeated_segments
 from swapmem.explain.figures import Figures, Lane, figures
 from swapmem.explain.identity import block_name
 from swapmem.explain.run_file import Run
-from swapmem.explain.text import decision
+from swapmem.explain.text import bound
 from swapmem.explain.timeline import Copy, Timeline, memory_by_tier
 from swapmem.planner.trace import Block
 from swapmem.sizes import format_bytes
@@ -30,7 +31,7 @@ def content(run: Run, timelines: Sequence[Timeline], iteration: int) -> dict[str
     found = figures(run, timelines[0])
     times = [_round(time) for time in found.iteration_seconds]
     return {
-        "tiles": _tiles(found),
+        "tiles": [*_tiles(found), *_repeated(run)],
         "timelines": [_timeline(timeline) for timeline in timelines],
         "blocks": _blocks(run, timelines[0]),
         "touches": [op.touches for op in run.trace.ops] if run.trace else [],
@@ -47,7 +48,7 @@ def _tiles(found: Figures) -> list[tuple[str, str, str]]:
     """(what, figure, remark) for each of the figures that the page opens with."""
     time = "one iteration"
     if found.bound_seconds:
-        time = f"{found.seconds / found.bound_seconds:.2f}x of the bound"
+        time = bound(found)
     budget = "no budget is known"
     if found.budget_bytes is not None:
         budget = f"of a budget of {format_bytes(found.budget_bytes)}"
@@ -71,6 +72,14 @@ def _tiles(found: Figures) -> list[tuple[str, str, str]]:
     if found.faults is not None:
         tiles.append(("faults", str(found.faults), "in all of the run"))
     return tiles
+
+
+def _repeated(run: Run) -> list[tuple[str, str, str]]:
+    segments = repeated_segments(run.trace) if run.trace else []
+    if not segments:
+        return []
+    seconds = sum(segment.seconds for segment in segments)
+    return [("recomputed", f"{seconds:.3f} s", f"of {len(segments)} segments")]
 
 
 def _rate(lane: Lane) -> str:
@@ -143,8 +152,7 @@ def _blocks(run: Run, timeline: Timeline) -> list[dict[str, Any]]:
     for stall in timeline.stalls:
         waited[stall.block] = waited.get(stall.block, 0.0) + stall.seconds
     rows = []
-    for i, block in enumerate(run.trace.blocks):
-        reason = run.plan.reasons[i] if run.plan is not None else "no plan"
+    for i, (block, reason) in enumerate(zip(run.trace.blocks, reasons(run), strict=True)):
         rows.append(
             {
                 "index": i,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from swapmem.explain.causes import milliseconds
+from swapmem.explain.decisions import decision, reasons, repeated_segments
 from swapmem.explain.figures import Figures, Lane, figures
 from swapmem.explain.identity import block_name
 from swapmem.explain.run_file import Run
@@ -58,8 +59,17 @@ def figure_line(found: Figures) -> str:
     """The figures that matter most, in a line for a heading."""
     text = f"{found.seconds:.3f} s, of that {found.stall_seconds:.3f} s stalls"
     if found.bound_seconds:
-        text += f"; {found.seconds / found.bound_seconds:.2f}x of the bound"
+        text += f"; {bound(found)}"
     return text
+
+
+def bound(found: Figures) -> str:
+    """How far the time is from the plan's bound."""
+    times = found.seconds / (found.bound_seconds or found.seconds)
+    if times >= 1:
+        return f"{times:.2f}x of the bound"
+    # The bound is of the trace's op times.
+    return f"{times:.2f}x of the bound: ops were faster than in the trace"
 
 
 def why_blocks(run: Run, pattern: str) -> list[str]:
@@ -80,8 +90,8 @@ def why_blocks(run: Run, pattern: str) -> list[str]:
         return []
     search = re.compile(pattern, re.IGNORECASE).search
     lines = []
-    for i, block in enumerate(run.trace.blocks):
-        name, reason = block_name(run.trace.blocks, i), run.plan.reasons[i]
+    for i, (block, reason) in enumerate(zip(run.trace.blocks, reasons(run), strict=True)):
+        name = block_name(run.trace.blocks, i)
         if search(name) or search(reason):
             lines.append(f"{name}, {format_bytes(block.bytes)}: {reason}")
     return lines
@@ -109,6 +119,11 @@ def _figures(found: Figures, timeline: Timeline, run: Run) -> list[str]:
         lines.append(f"  misses   {reason}: least recently used blocks were swapped out on demand")
     else:
         lines.append(f"  misses   {_misses(found)}")
+    repeated = repeated_segments(run.trace) if run.trace else []
+    if repeated:
+        names = ", ".join(segment.name for segment in repeated)
+        seconds = sum(segment.seconds for segment in repeated)
+        lines.append(f"  again    {seconds:.3f} s of forward, to recompute {names}")
     if found.faults is not None:
         lines.append(f"  faults   {found.faults} in all of the run")
     return lines
@@ -155,9 +170,9 @@ def _stall(number: int, stall: Stall) -> str:
 def _decisions(run: Run) -> list[str]:
     """Blocks by what was decided for them; of each kind the largest by name."""
     assert run.trace is not None
-    assert run.plan is not None
     kinds: dict[str, list[int]] = {}
-    for i, reason in enumerate(run.plan.reasons):
+    why = reasons(run)
+    for i, reason in enumerate(why):
         kinds.setdefault(decision(reason), []).append(i)
     blocks = run.trace.blocks
     lines = ["blocks:"]
@@ -166,24 +181,13 @@ def _decisions(run: Run) -> list[str]:
         size = sum(blocks[i].bytes for i in members)
         lines.append(f"  {kind}: {len(members)}, together {format_bytes(size)}; the largest:")
         largest = sorted(members, key=lambda i: -blocks[i].bytes)[:_NAMES_EACH]
-        lines += [f"    {line}" for line in _named(run, largest)]
+        lines += [f"    {line}" for line in _named(run, largest, why)]
     return lines
 
 
-def _named(run: Run, members: Sequence[int]) -> Iterable[str]:
+def _named(run: Run, members: Sequence[int], reasons_of: Sequence[str]) -> Iterable[str]:
     assert run.trace is not None
-    assert run.plan is not None
     for i in members:
-        name, reason = block_name(run.trace.blocks, i), run.plan.reasons[i]
+        name, reason = block_name(run.trace.blocks, i), reasons_of[i]
         why = reason.partition(": ")[2] or reason
         yield f"{name}, {format_bytes(run.trace.blocks[i].bytes)}: {why}"
-
-
-def decision(reason: str) -> str:
-    """What was decided, the word or two with which a reason opens.
-
-    Example:
-        >>> decision("not eligible: a variable refers to it")
-        'not eligible'
-    """
-    return reason.partition(":")[0]

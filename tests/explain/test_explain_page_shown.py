@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from swapmem.explain import html_page, text
+from swapmem.explain.decisions import decision
 from swapmem.explain.figures import figures
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
@@ -153,7 +154,7 @@ def test_each_block_says_why_and_shows_its_copies(page: Browser, run: Run) -> No
 
 def test_blocks_are_found_by_decision_and_sorted_by_any_column(page: Browser, run: Run) -> None:
     assert run.plan is not None
-    kinds = [text.decision(reason) for reason in run.plan.reasons]
+    kinds = [decision(reason) for reason in run.plan.reasons]
     for kind in set(kinds):
         page.evaluate(
             "[...document.querySelectorAll('#decisions button')]"

@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 
 from swapmem.explain import text
+from swapmem.explain.decisions import decision, reasons, repeated_segments
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
 from swapmem.explain.simulated import simulated
+from swapmem.planner.recompute import candidates, with_recompute
 from tests.explain import made_up_runs
+from tests.planner import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def test_every_kind_of_decision_is_counted(run: Run, lines: list[str]) -> None:
         found = re.match(r"  (swapped|kept|not eligible): (\d+),", line)
         if found:
             counted[found[1]] = int(found[2])
-    decisions = [text.decision(reason) for reason in run.plan.reasons]
+    decisions = [decision(reason) for reason in run.plan.reasons]
     assert counted == {kind: decisions.count(kind) for kind in set(decisions)}
     assert set(counted) == {"swapped", "kept", "not eligible"}
 
@@ -88,3 +91,27 @@ def test_a_simulation_is_told_like_a_run(run: Run) -> None:
     said = text.explanation(run, simulated(run.trace, run.simulation))
     assert "one iteration, simulated" in said
     assert "faults" not in said
+
+
+def test_what_backward_makes_anew_is_recomputed() -> None:
+    trace = synthetic.with_budget(synthetic.resnet_like(), 0.8)
+    names = ["stage1.1", "stage2.3"]
+    again = with_recompute(trace, names)
+    run = made_up_runs.planned_run(again)
+    assert [segment.name for segment in repeated_segments(again)] == names[::-1]
+    # The planner's own account of what it does not store.
+    dropped = {i for s in candidates(trace) if s.name in names for i in s.blocks}
+    kept = {i for i, reason in enumerate(reasons(run)) if decision(reason) == "recomputed"}
+    assert kept
+    assert {again.blocks[i].name for i in kept} == {trace.blocks[i].name for i in dropped}
+    assert len(kept) == len(dropped)
+    said = text.explanation(run, measured(run))
+    assert "to recompute stage2.3, stage1.1" in said
+    assert f"  recomputed: {len(kept)}, together" in said
+    assert repeated_segments(trace) == []
+
+
+def test_a_run_that_was_faster_than_its_trace_is_not_said_to_beat_the_bound(run: Run) -> None:
+    faster = [event._replace(time_seconds=event.time_seconds / 2) for event in run.events]
+    fast = replace(run, events=tuple(faster))
+    assert "ops were faster than in the trace" in text.explanation(fast, measured(fast))
