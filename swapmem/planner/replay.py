@@ -18,6 +18,7 @@ How they are carried out, exactly:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from swapmem.planner.errors import Infeasible
@@ -117,13 +118,13 @@ class Replay(Residency):
             op_begin.append(self.now - begun)
             self.compute(s.seconds[op], slowdown)
             op_end.append(self.now - begun)
+            self.slot += 1
             self.held = NOTHING
             if s.writes[op]:
-                self.store.release(s.writes[op])
+                self.written(s.writes[op])
             if slot is not None and slot.late:
                 self._free(slot.late, slot.late_bytes)
-            if self.out_after[op]:
-                self._leave(self.out_after[op])
+            self.op_ended(op)
         self.slot = 2 * self.ops
         slot = s.slots[self.slot]
         if slot is not None:
@@ -170,6 +171,11 @@ class Replay(Residency):
 
     # --- what an op needs
 
+    def op_ended(self, op: int) -> None:
+        """What follows the end of an op."""
+        if self.out_after[op]:
+            self._leave(self.out_after[op])
+
     def _leave(self, blocks: list[int]) -> None:
         for block in blocks:
             if block not in self.away:
@@ -190,9 +196,8 @@ class Replay(Residency):
             self.count(slot.net_bytes)
         self.need_bytes = max(0, self.need_bytes - slot.birth_bytes)
         if slot.frees:
-            self.store.release(slot.frees)
-        if self.oldest is not None:
-            self.oldest.add(slot.births)
+            self.written(slot.frees)
+        self.list_again(slot.births)
         if self.in_queue and slot.frees:
             self.start()
 
@@ -214,8 +219,7 @@ class Replay(Residency):
             self.count(size)
             self.need_bytes = max(0, self.need_bytes - size)
             self.fresh.append(block)
-            if self.oldest is not None:
-                self.oldest.add((block,))
+            self.list_again((block,))
         self.start()
 
     def _free(self, blocks: frozenset[int], size: int) -> None:
@@ -224,7 +228,7 @@ class Replay(Residency):
                 self.free(block)
         else:
             self.count(-size)
-            self.store.release(blocks)
+            self.written(blocks)
         self.start()
 
     def _bring(self, op: int) -> None:
@@ -261,7 +265,7 @@ class Replay(Residency):
     def _step(self, size: int) -> bool:
         """One step to room for so many bytes: waits, or makes a block leave; True for that."""
         if self.resident_bytes - self.leaving_bytes + size > self.budget_bytes:
-            victim = self._victim()
+            victim = self.victim()
             if victim is not None:
                 self._missed(victim)
                 self.send(victim)
@@ -272,15 +276,22 @@ class Replay(Residency):
         self.wait()
         return False
 
-    def _victim(self) -> int | None:
+    def victim(self) -> int | None:
+        """Takes the block that has to leave first from the list; None if none may."""
         if self.oldest is None:
-            self.oldest = Oldest(self._last_use)
+            self.oldest = Oldest(self.last_use)
             born, slot = self.s.born, self.slot
             self.oldest.add(b for b in range(len(born)) if born[b] < slot and self._may_leave(b))
             self.oldest.add(self.fresh)
         return self.oldest.take(self._may_leave, self._is_held)
 
-    def _last_use(self, block: int) -> int:
+    def list_again(self, blocks: Iterable[int]) -> None:
+        """These may leave, in the order of their last use as of now."""
+        if self.oldest is not None:
+            self.oldest.add(blocks)
+
+    def last_use(self, block: int) -> int:
+        """The op that used the block last, as far as order of leaving goes."""
         used = self.s.last_use(block, self.slot // 2)
         return max(used, self.came.get(block, used))
 
@@ -295,8 +306,7 @@ class Replay(Residency):
     def arrived(self, block: int) -> None:
         """A block is resident again: as if it had just been used."""
         self.came[block] = self.slot // 2
-        if self.oldest is not None:
-            self.oldest.add((block,))
+        self.list_again((block,))
 
     def _refuse(self, op: int, needed_bytes: int) -> None:
         ops = self.s.trace.ops

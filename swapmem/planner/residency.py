@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from swapmem.planner.lanes import Lanes, Transfer
 from swapmem.planner.simulation import Copy
@@ -37,6 +37,7 @@ class Residency:
         self.leaving_bytes = 0
         self.out_queue: deque[tuple[int, float]] = deque()
         self.in_queue: deque[tuple[int, float]] = deque()
+        self.cleaning: set[int] = set()  # copied out, but not to leave
         self.allocating = False  # an allocation waits: no copy in starts
         self.need_bytes = 0  # what will be allocated before the next op
         self.held: frozenset[int] = frozenset()  # what an op waits for, or works on
@@ -82,10 +83,12 @@ class Residency:
                 self.store.moved_down(block, size)
                 continue
             if transfer.direction == "out":
-                self.away[block] = OUT
                 self.store.stored(block, size, transfer.far)
-                self.leaving_bytes -= size
-                self.count(-size)
+                self.cleaning.discard(block)
+                if block in self.away:
+                    self.away[block] = OUT
+                    self.leaving_bytes -= size
+                    self.count(-size)
             else:
                 del self.away[block]
                 self.arrived(block)
@@ -136,9 +139,18 @@ class Residency:
         if self.store.has(block):
             self.away[block] = OUT
             self.count(-self.sizes[block])
+            return
+        self.away[block] = LEAVING
+        self.leaving_bytes += self.sizes[block]
+        if block in self.cleaning:
+            self.cleaning.discard(block)
         else:
-            self.away[block] = LEAVING
-            self.leaving_bytes += self.sizes[block]
+            self.out_queue.append((block, self.now))
+
+    def clean(self, block: int) -> None:
+        """A resident block is copied out and stays: it can leave at once when it has to."""
+        if not self.store.has(block) and block not in self.cleaning:
+            self.cleaning.add(block)
             self.out_queue.append((block, self.now))
 
     def ask(self, block: int, urgent: bool) -> None:
@@ -173,36 +185,56 @@ class Residency:
             self.leaving_bytes -= self.sizes[block]
         if where is not None:
             self._forget(block)
-        self.store.release((block,))
+        self.written((block,))
+
+    def written(self, blocks: Collection[int]) -> None:
+        """Their copies in the store are of no use any more."""
+        self.store.release(blocks)
+        if self.cleaning:
+            for block in self.cleaning.intersection(blocks):
+                self.cleaning.discard(block)
+                self._stop_copy_out(block)
 
     def _forget(self, block: int) -> None:
         """Whatever was asked for this block is not wanted any more."""
         where = self.away.pop(block)
-        if where == OUT:
-            return
-        queue = self.out_queue if where == LEAVING else self.in_queue
-        lane = self.lanes.out if where == LEAVING else self.lanes.coming
+        if where == LEAVING:
+            self._stop_copy_out(block)
+        elif where == ASKED:
+            self._unqueue(self.in_queue, block)
+        elif where == COMING:
+            self._abort(self.lanes.coming, block)
+
+    def _stop_copy_out(self, block: int) -> None:
+        """Its copy out, which waits or runs, is given up."""
+        if not self._unqueue(self.out_queue, block):
+            transfer = self._abort(self.lanes.out, block)
+            if not transfer.far:
+                self.store.give_back(transfer.bytes)
+
+    def _unqueue(self, queue: deque[tuple[int, float]], block: int) -> bool:
         for entry in queue:
             if entry[0] == block:
                 queue.remove(entry)
-                return
-        for transfer in lane:
-            if transfer.block == block:
-                lane.remove(transfer)
-                if where == LEAVING and not transfer.far:
-                    self.store.give_back(transfer.bytes)
-                return
+                return True
+        return False
+
+    def _abort(self, lane: list[Transfer], block: int) -> Transfer:
+        transfer = next(transfer for transfer in lane if transfer.block == block)
+        lane.remove(transfer)
+        return transfer
 
     def rename(self, names: dict[int, int]) -> None:
         """The iteration is over: blocks go by the names that they have in the next one.
 
         Those that have none are gone.
         """
-        for block in [b for b in self.away if b not in names]:
+        for block in [b for b in {*self.away, *self.cleaning} if b not in names]:
             self.free(block)
         self.away = {names[b]: where for b, where in self.away.items()}
         self.out_queue = deque((names[b], asked) for b, asked in self.out_queue)
         self.in_queue = deque((names[b], asked) for b, asked in self.in_queue)
         for transfer in [*self.lanes.out, *self.lanes.coming, *self.lanes.down]:
             transfer.block = names.get(transfer.block, transfer.block)
+        self.cleaning = {names[b] for b in self.cleaning}
         self.store.rename(names)

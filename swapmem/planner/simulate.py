@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 from swapmem.planner.errors import Infeasible
+from swapmem.planner.lru import Lru
 from swapmem.planner.plan import Swap
 from swapmem.planner.replay import Replay
 from swapmem.planner.simulation import Copy, Simulation, Stall
 from swapmem.planner.trace import Change, Machine, Trace
 
-__all__ = ["Copy", "Infeasible", "Simulation", "Simulator", "Stall", "simulate"]
+__all__ = ["Copy", "Infeasible", "Simulation", "Simulator", "Stall", "lru", "simulate"]
 
 
 class Slot:
@@ -158,6 +159,26 @@ def simulate(trace: Trace, swaps: Iterable[Swap], machine: Machine | None = None
         Infeasible: some op cannot run within the budget, whatever leaves.
     """
     return Simulator(trace, machine).run(swaps)
+
+
+def lru(trace: Trace, machine: Machine | None = None) -> Simulation:
+    """What an iteration takes without a plan, roughly: see `swapmem.planner.lru`.
+
+    Args:
+        trace: one iteration.
+        machine: what to run it on; None for the machine where the trace was recorded.
+
+    Returns:
+        The third iteration, where everything has found its place. All copies out that made room in
+        time of need, and all copies in that were waited for from their begin, are misses.
+
+    Raises:
+        Infeasible: some op cannot run within the budget, whatever leaves.
+    """
+    device = Lru(Simulator(trace, machine))
+    for _ in range(2):
+        device.iterate()
+    return device.iterate()
 
 
 def _uses(trace: Trace) -> list[list[int]]:
