@@ -240,6 +240,13 @@ def test_a_truncated_record_file_is_noticed_when_it_is_opened(in_tmp, index):
         open_images("packed.rec")
 
 
+def test_it_is_where_the_labels_come_from_a_list_too(in_tmp):
+    name = write_lst_and_rec()
+    Path("list.rec").write_bytes(Path("list.rec").read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"list.rec: byte \d+: truncated"):
+        open_images(name)
+
+
 def test_a_truncated_lmdb_is_noticed_when_it_is_opened(in_tmp):
     data = Path(write_encoded(), "data.mdb")
     data.write_bytes(data.read_bytes()[:-4096])
