@@ -163,6 +163,7 @@ def _blocks(run: Run, timeline: Timeline) -> list[dict[str, Any]]:
                 "moved": moved.get(i, 0),
                 "waited": _round(waited.get(i, 0.0)),
                 "lives": _life(block),
+                "born": block.born // 2 if block.born is not None and block.born % 2 else None,
             }
         )
     return rows

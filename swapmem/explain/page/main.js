@@ -133,7 +133,8 @@ function askOp(op) {
 function askBlock(index) {
   const block = run.blocks[index];
   const users = shown.ops.filter((op) => op.op !== null && run.touches[op.op].includes(index));
-  chart.choose({ block: index, ops: new Set(users) });
+  const maker = shown.ops.filter((op) => op.op !== null && op.op === block.born);
+  chart.choose({ block: index, ops: new Set([...maker, ...users]) });
   table.mark(index);
   const lives = block.lives ? `It lives ${block.lives}.` : "";
   const uses = users.slice(0, 12).flatMap((op, i) =>
@@ -143,7 +144,7 @@ function askBlock(index) {
   const moves = copies.map((copy) => `${copy.kind} at ${seconds(copy.begin)} to ${seconds(copy.end)}`);
   tell(html("b", {}, `${block.name}, ${bytes(block.bytes)}`),
     block.reason ? `${block.decision}: ${block.reason}` : block.decision, lives,
-    uses.length ? ["Touched by ", ...uses, "."] : "No op touches it.",
+    uses.length ? ["Touched by ", ...uses, "."] : "No later op touches it.",
     moves.length ? `Copied ${moves.join("; ")}.` : "It is not copied in this iteration.");
 }
 
