@@ -1,0 +1,137 @@
+"""What the planner foretells of an iteration with segments recomputed is what is then recorded."""
+
+from __future__ import annotations
+
+import unittest.mock
+
+import chainer
+import numpy
+import pytest
+
+import swapmem
+import swapmem.chainer
+from swapmem.chainer import hooks
+from swapmem.chainer.segments import recomputing, segment
+from swapmem.planner import record
+from swapmem.planner.memory import profile
+from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.trace import Machine, Rates, Trace
+
+F = chainer.functions
+L = chainer.links
+
+CHANNELS, SIDE, BATCH = 16, 32, 4
+UNITS = 4
+
+
+class Unit(chainer.Chain):
+    """Convolution, normalization and ReLU, twice, and a shortcut; then dropout."""
+
+    def __init__(self):
+        super().__init__()
+        with self.init_scope():
+            self.a = L.Convolution2D(CHANNELS, CHANNELS, 3, pad=1)
+            self.b = L.Convolution2D(CHANNELS, CHANNELS, 1)
+            self.norm_a = L.BatchNormalization(CHANNELS)
+            self.norm_b = L.BatchNormalization(CHANNELS)
+
+    def forward(self, x):
+        h = F.relu(self.norm_b(self.b(F.relu(self.norm_a(self.a(x))))) + x)
+        return F.max_pooling_2d(F.dropout(h), 3, 1, 1)
+
+
+class Units(chainer.ChainList):
+    """A stem, units under names, and a classifier."""
+
+    def __init__(self):
+        super().__init__(
+            L.Convolution2D(3, CHANNELS, 3, pad=1),
+            *(Unit() for _ in range(UNITS)),
+            L.Linear(CHANNELS, 10),
+        )
+
+    def forward(self, x, t):
+        stem, *units, classifier = self
+        h = F.relu(stem(x))
+        for index, unit in enumerate(units):
+            h = segment(f"unit.{index}", unit, h)
+        return F.softmax_cross_entropy(classifier(F.mean(h, axis=(2, 3))), t)
+
+
+class Recorder:
+    """Reads what each iteration was, in place of the session that would plan the next."""
+
+    def __init__(self, engine, device, budget_bytes, *_, **__):
+        self.engine = engine
+        rates = Rates(1e9, 1e9, 1e9, 1e9)
+        self.machine = Machine(budget_bytes, rates)
+        self.survivors = {}
+        self.segments = []
+        traces.clear()
+
+    def begin_iteration(self, trains):
+        self.engine.begin_iteration()
+        if self.segments:
+            recorded = record.read(
+                self.engine.last_iteration(), self.machine, "host", self.survivors, self.segments
+            )
+            self.survivors = recorded.survivors()
+            traces.append(recorded.trace)
+        self.segments = []
+
+    def op_begins(self, segment):
+        self.segments.append(segment)
+
+    def report_lines(self):
+        return []
+
+    def run_parts(self):
+        return {}
+
+
+traces: list[Trace] = []
+
+
+def recorded(names, path):
+    """The trace of the fourth iteration with these segments recomputed."""
+    pick = numpy.random.default_rng(0)
+    with (
+        unittest.mock.patch.object(hooks, "Session", Recorder),
+        swapmem.Manager(device="host", device_memory="1GiB", spill_dir=path),
+    ):
+        model = Units()
+        optimizer = chainer.optimizers.MomentumSGD(lr=0.01).setup(model)
+        with recomputing(names):
+            for _ in range(5):
+                x = pick.standard_normal((BATCH, 3, SIDE, SIDE)).astype(numpy.float32)
+                optimizer.update(model, x, pick.integers(0, 10, BATCH).astype(numpy.int32))
+    return traces[-1]
+
+
+def described(trace):
+    return [(op.name, op.phase, op.segment) for op in trace.ops]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    return recorded((), tmp_path_factory.mktemp("stored"))
+
+
+def test_every_unit_is_a_candidate(stored):
+    found = candidates(stored)
+    assert [part.name for part in found] == [f"unit.{index}" for index in range(UNITS)]
+    # Of normalizations, ReLUs and dropout, and where pooling found its maxima.
+    array = CHANNELS * SIDE * SIDE * BATCH * 4
+    assert all(part.bytes >= 6 * array for part in found)
+
+
+@pytest.mark.parametrize(
+    "names", [("unit.1",), ("unit.0", "unit.3"), [f"unit.{i}" for i in range(UNITS)]], ids=len
+)
+def test_what_is_foretold_is_what_runs(stored, names, tmp_path):
+    foretold, seen = with_recompute(stored, names), recorded(names, tmp_path)
+    assert described(foretold) == described(seen)
+    assert len(foretold.ops) > len(stored.ops)
+    expected, found = profile(foretold), profile(seen)
+    largest = max(range(len(found)), key=lambda slot: abs(found[slot] - expected[slot]))
+    assert found[largest] == expected[largest], (largest, expected[largest], found[largest])
