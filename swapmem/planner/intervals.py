@@ -60,9 +60,10 @@ def _least(values: Integers, low: Integers, high: Integers) -> Integers:
 class Intervals:
     """All idle intervals of a trace's eligible blocks, one entry of each array for each of them.
 
-    A block is used by the op that allocates it and by the ops that touch it. While it is swapped
-    out in interval ``j`` it takes nothing in the slots ``low[j]`` to ``high[j]``, and, where the
-    interval goes on in the next iteration, in the slots 0 to ``wrapped[j]`` as well.
+    A block is used by the ops that touch it and by the op in or right before which it is allocated.
+    While it is swapped out in interval ``j`` it takes nothing in the slots ``low[j]`` to
+    ``high[j]``, and, where the interval goes on in the next iteration, in the slots 0 to
+    ``wrapped[j]`` as well.
 
     Attributes:
         ops: how many ops the trace has.
@@ -131,11 +132,12 @@ def find(trace: Trace) -> Intervals:
         ``Block.carried_from`` tells.
     """
     uses, writes = _uses(trace)
-    heirs = {
+    all_heirs = {
         block.carried_from: index
         for index, block in enumerate(trace.blocks)
-        if block.carried_from is not None and block.eligible
+        if block.carried_from is not None
     }
+    heirs = {block: heir for block, heir in all_heirs.items() if trace.blocks[heir].eligible}
     rows: list[_Row] = []
     first_group: dict[int, int] = {}
     handed_on: dict[int, int] = {}
@@ -145,8 +147,12 @@ def find(trace: Trace) -> Intervals:
             continue
         spans = _inside(block, uses[index], len(trace.ops))
         heir = index if block.born is None and block.carried_from is None else heirs.get(index)
-        if heir is not None and block.freed is None and uses[index]:
-            spans.append(_over_the_end(trace, uses[index][-1], uses[heir], heir))
+        if block.freed is None and uses[index] and block.carried_from is None:
+            if heir is not None:
+                spans.append(_over_the_end(trace, uses[index][-1], uses[heir], heir))
+            elif index not in all_heirs:
+                # What becomes of it in the next iteration, the trace does not tell.
+                spans.append(_to_the_end(trace, uses[index][-1]))
         # Everything is dirty when born; a write makes the copy in the store useless.
         group += 1
         first_group[index] = group
@@ -198,7 +204,8 @@ def _uses(trace: Trace) -> tuple[list[list[int]], list[set[int]]]:
     uses: list[list[int]] = [[] for _ in trace.blocks]
     writes: list[set[int]] = [set() for _ in trace.blocks]
     for index, block in enumerate(trace.blocks):
-        if block.born is not None and block.born % 2:
+        # One that is born between two ops stays for the second: nobody may leave in a gap.
+        if block.born is not None and block.born < 2 * len(trace.ops):
             uses[index].append(block.born // 2)
     for number, op in enumerate(trace.ops):
         for touched in op.touches:
@@ -224,6 +231,10 @@ def _inside(block: Block, uses: list[int], ops: int) -> list[_Span]:
     if block.freed is not None and block.freed >= 2 * uses[-1] + 2:
         spans.append(_Span(uses[-1], NEVER, 2 * uses[-1] + 2, block.freed, -1))
     return spans
+
+
+def _to_the_end(trace: Trace, last: int) -> _Span:
+    return _Span(last, NEVER, 2 * last + 2, 2 * len(trace.ops), -1)
 
 
 def _over_the_end(trace: Trace, last: int, next_uses: list[int], heir: int) -> _Span:

@@ -116,8 +116,9 @@ class _Sets:
         if chosen not in self._seconds:
             self._left -= 1
             least = min(self._seconds.values(), default=float("inf"))
-            prepared = prepare(with_recompute(self._trace, chosen))
-            if prepared.least_bytes.max() > self._machine.budget_bytes:
+            trace = with_recompute(self._trace, chosen)
+            prepared = prepare(trace)
+            if memory.op_minimum(trace) > self._machine.budget_bytes:
                 seconds = float("inf")
             else:
                 seconds = bound_of(prepared, self._machine).seconds

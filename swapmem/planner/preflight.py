@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from swapmem.planner import memory
 from swapmem.planner.errors import Infeasible
-from swapmem.planner.prepared import prepare
 from swapmem.planner.trace import Trace
 
 
@@ -14,10 +14,9 @@ def smallest_budget(trace: Trace) -> int:
         trace: one iteration.
 
     Returns:
-        Bytes: the most that is live in one slot and cannot be out then, because the op uses it,
-        because its copy would have to come and go in no time, or because it may not be swapped out.
+        Bytes: the most that an op touches and allocates, beside what may not be swapped out.
     """
-    return int(prepare(trace).least_bytes.max())
+    return memory.op_minimum(trace)
 
 
 def check(trace: Trace, budget_bytes: int) -> None:
@@ -36,12 +35,12 @@ def check(trace: Trace, budget_bytes: int) -> None:
         Traceback (most recent call last):
         swapmem.planner.errors.Infeasible: op 12, Convolution2DFunction: 90,177,536 bytes ...
     """
-    least = prepare(trace).least_bytes
-    slot = int(least.argmax())
+    least = memory.minimums(trace)
+    slot = max(range(len(least)), key=least.__getitem__)
     if least[slot] <= budget_bytes:
         return
     op = slot // 2
     name = trace.ops[op].name if op < len(trace.ops) else "the iteration's end"
     if slot % 2 == 0 and op < len(trace.ops):
         name = f"before {name}"
-    raise Infeasible(name, op, int(least[slot]), budget_bytes, int(least[slot]))
+    raise Infeasible(name, op, least[slot], budget_bytes, least[slot])

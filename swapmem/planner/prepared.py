@@ -31,11 +31,6 @@ class Prepared:
     times: Reals
 
     @property
-    def least_bytes(self) -> Integers:
-        """What is resident in each slot with everything out that can be."""
-        return self.live - self.idle.covered(np.ones(len(self.idle), np.bool_))
-
-    @property
     def compute_seconds(self) -> float:
         """All ops and gaps, to the end of the iteration."""
         return float(self.times[-1]) + self.trace.tail_seconds

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from swapmem.planner.bounds import bound_of
 from swapmem.planner.cover import choose
+from swapmem.planner.errors import Infeasible
 from swapmem.planner.fetches import schedule
 from swapmem.planner.improve import changes
 from swapmem.planner.plan import Swap
@@ -127,7 +128,12 @@ class _Search:
         if found is None:
             self.left -= 1
             self.spent += 1
-            simulation = self._simulator.run(swaps)
+            try:
+                simulation = self._simulator.run(swaps)
+            except Infeasible:
+                # The swaps are in each other's way; without any, the oldest blocks leave.
+                swaps = ()
+                simulation = self._simulator.run(swaps)
             # The bound adds up the same seconds in another order.
             bound_seconds = min(self._bound_seconds, simulation.seconds)
             found = Found(choice, swaps, simulation, bound_seconds)
