@@ -19,6 +19,7 @@ from train.data import make_batches, read_data
 from train.devices import choose_device, memory_options
 from train.distributed import MPIProcesses, choose_communicator
 from train.errors import InputError
+from train.launch import require_processes
 from train.parallel import Processes
 from train.run import _require_equal
 
@@ -117,7 +118,6 @@ def test_each_process_keeps_its_share_of_the_files_in_memory(data, in_tmp, rank)
     [
         # The other process has lists and all; it must not wait for ever, or write.
         (["--mean", "mean.{rank}npy"], "error: mean.1npy: cannot read the mean image: No such f"),
-        (["--processes", "3"], "error: --processes 3, but MPI started 2 on this machine"),
         (["--communicator", "dummy"], "error: --communicator dummy works on GPUs alone: add --gpu"),
         (["--lr", "0"], "error: argument --lr: 0: must be above 0"),
     ],
@@ -151,6 +151,13 @@ def test_a_failure_in_one_process_ends_all(data, in_tmp):
     told = [line for line in done.stderr.splitlines() if line.startswith("train_imagenet.py")]
     assert len(told) == 1
     assert "of 2: error: train.txt:5: cannot read the image './train 4.png'" in told[0]
+
+
+def test_another_number_of_processes_than_was_asked_for_is_refused():
+    require_processes(Namespace(processes=2), Node())
+    require_processes(Namespace(processes=None), Node())
+    with pytest.raises(InputError, match="--processes 3, but MPI started 2 on this machine"):
+        require_processes(Namespace(processes=3), Node())
 
 
 def test_other_weights_on_another_machine_are_noticed():

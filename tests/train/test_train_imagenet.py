@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from train import data as data_of_a_run
 from train import train_imagenet
 from train.models import ARCHITECTURES
 from train.trainer import COLUMNS
@@ -102,6 +103,21 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_threads(command
     assert_same_state("a/snapshot_iter_6", "b/snapshot_iter_6")
     a, c = arrays("a/model_iter_6"), arrays("c/model_iter_6")
     assert any(np.any(a[name] != c[name]) for name in a)
+
+
+def test_the_weights_do_not_depend_on_what_loads_the_images(command, monkeypatch):
+    kind, made = data_of_a_run.LoadingProcesses, []
+
+    def noted(*args):
+        made.append(kind(*args))
+        return made[-1]
+
+    monkeypatch.setattr(data_of_a_run, "LoadingProcesses", noted)
+    assert command("-i", 3, "--iterator", "serial", "--out", "serial") == 0
+    assert not made
+    assert command("-i", 3, "--iterator", "process", "--out", "process") == 0
+    assert made
+    assert_same_state("serial/snapshot_iter_3", "process/snapshot_iter_3")
 
 
 @pytest.mark.parametrize("start", [3, 5, 7, 8])
