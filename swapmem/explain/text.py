@@ -32,16 +32,31 @@ def explanation(run: Run, timeline: Timeline) -> str:
     Example:
         >>> print(explanation(run, measured(run)))
     """
-    found = figures(run, timeline)
-    lines = [
-        f"{title(run)}; {subtitle(run, timeline)}",
-        *_figures(found, timeline, run),
-        *_stalls(timeline),
-    ]
+    lines = [summary(run, timeline)]
     if run.plan is not None:
         lines += _decisions(run)
     lines += [f"notice: {notice}" for notice in run.notices]
     return "\n".join(lines)
+
+
+def summary(run: Run, timeline: Timeline) -> str:
+    """Writes what an iteration did: the explanation without the blocks, for the end of a run.
+
+    Args:
+        run: where the timeline is from.
+        timeline: of one of its iterations.
+
+    Returns:
+        Some twenty lines without a newline at the end.
+
+    Example:
+        >>> memory.save_run("run.json.gz")
+        >>> run = load_run("run.json.gz")
+        >>> print(summary(run, measured(run)))
+    """
+    found = figures(run, timeline)
+    lines = [f"{title(run)}; {subtitle(run, timeline)}", *_figures(found, timeline, run)]
+    return "\n".join([*lines, *_stalls(timeline)])
 
 
 def title(run: Run) -> str:

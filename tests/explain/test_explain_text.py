@@ -40,6 +40,12 @@ def test_the_ten_longest_stalls_come_longest_first_with_cause(run: Run, lines: l
     assert len(stalls) == 10
 
 
+def test_the_summary_is_the_explanation_without_the_blocks(run: Run, lines: list[str]) -> None:
+    short = text.summary(run, measured(run)).splitlines()
+    assert lines[: len(short)] == short
+    assert lines[len(short)] == "blocks:"
+
+
 def test_every_kind_of_decision_is_counted(run: Run, lines: list[str]) -> None:
     assert run.plan is not None
     assert run.trace is not None

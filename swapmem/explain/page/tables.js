@@ -60,9 +60,11 @@ class BlockTable {
   }
 
   controls() {
-    const kinds = new Map();
+    const usual = ["swapped", "recomputed", "kept", "not eligible"];
+    const kinds = new Map(usual.map((kind) => [kind, 0]));
     for (const block of this.blocks) kinds.set(block.decision, (kinds.get(block.decision) || 0) + 1);
-    const buttons = [[null, this.blocks.length], ...kinds].map(([kind, count]) => {
+    const some = [...kinds].filter(([, count]) => count > 0);
+    const buttons = [[null, this.blocks.length], ...some].map(([kind, count]) => {
       const button = html("button", { type: "button" }, `${kind === null ? "all" : kind} ${count}`);
       button.setAttribute("aria-pressed", kind === this.decision);
       button.addEventListener("click", () => {
@@ -141,12 +143,12 @@ function iterationBars(place, times, shown, planned, bound) {
     return;
   }
   const height = 90, wide = Math.max(6, Math.min(40, 900 / times.length));
-  const most = Math.max(...times, planned || 0) * 1.05, width = wide * times.length + 60;
+  const most = Math.max(...times, planned || 0) * 1.05, width = wide * times.length + 80;
   const picture = svg("svg", { height: height + 24, viewBox: `0 0 ${Math.max(width, 960)} ${height + 24}`,
     preserveAspectRatio: "xMinYMin meet" });
   times.forEach((time, i) => {
     const tall = (time / most) * height;
-    const bar = svg("rect", { x: i * wide + 50, y: height - tall, width: wide * 0.8, height: tall,
+    const bar = svg("rect", { x: i * wide + 70, y: height - tall, width: wide * 0.8, height: tall,
       class: i === shown ? "forward" : "tier0" });
     bar.append(svg("title", {}, `iteration ${i}: ${seconds(time)}`));
     picture.append(bar);
@@ -154,9 +156,9 @@ function iterationBars(place, times, shown, planned, bound) {
   for (const [time, text] of [[planned, "planned"], [bound, "bound"]]) {
     if (!time) continue;
     const y = height * (1 - time / most);
-    picture.append(svg("line", { class: "budget", x1: 50, x2: 50 + wide * times.length, y1: y, y2: y }));
+    picture.append(svg("line", { class: "budget", x1: 70, x2: 70 + wide * times.length, y1: y, y2: y }));
     if (text === "bound" && Math.abs(time - planned) < most * 0.12) continue;
-    const at = { x: 44, y: y + 4, class: "quiet", "text-anchor": "end" };
+    const at = { x: 64, y: y + 4, class: "quiet", "text-anchor": "end" };
     picture.append(svg("text", at, text));
   }
   const range = `${times.length} iterations, ${seconds(Math.min(...times))} to ${seconds(Math.max(...times))}; `;
