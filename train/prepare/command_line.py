@@ -36,6 +36,8 @@ class OneLineErrors(click.Group):
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _fail(_BAD_INPUT, f"{place}{error.strerror or error}")
+        except MemoryError as error:
+            _fail(_BAD_INPUT, f"{error or 'out of memory'}; fewer --threads take less")
         except (click.Abort, KeyboardInterrupt):
             _fail(_INTERRUPTED, "interrupted; the same command goes on where it was")
         sys.exit(status if isinstance(status, int) else 0)

@@ -19,7 +19,7 @@ class Done(NamedTuple):
 
     Attributes:
         key: Its number in the list.
-        offset: Where it was packed.
+        offset: Where it was packed; below 0 if it was not.
         path: As the list names it, if it could not be read.
         reason: Why it could not be read.
     """
@@ -90,7 +90,7 @@ class Journal:
 
     def _take(self, done: list[Done], end: int) -> None:
         for entry in done:
-            if entry.reason:
+            if entry.offset < 0:
                 self.unreadable.append((entry.path, entry.reason))
             else:
                 self.keys.append(entry.key)

@@ -115,13 +115,22 @@ def encode(image: Image.Image, encoding: str, quality: int) -> bytes:
         image: The image.
         encoding: What the name of such a file ends with.
         quality: Of a JPEG.
+
+    Raises:
+        MemoryError: There is no memory for it.
+        Exception: Whatever Pillow raises on an image that has no such form.
     """
     kind = Image.registered_extensions()[encoding]
     options = {"quality": quality} if kind == "JPEG" else {}
     # Into a file and not into a buffer: Pillow then encodes without the interpreter lock, and
     # threads are worth having.
     with open(os.memfd_create("image"), "w+b") as file:
-        image.save(file, kind, **options)
-        file.flush()
+        try:
+            image.save(file, kind, **options)
+            file.flush()
+        except OSError as error:
+            if error.errno is None:
+                raise  # Pillow's own, about the image
+            raise MemoryError(f"no room for an encoded image: {error.strerror}") from error
         file.seek(0)
         return file.read()
