@@ -8,7 +8,7 @@ import argparse
 import gzip
 import os
 import sys
-from array import array
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,15 +116,14 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             data = file.read()
     except FileNotFoundError as error:
         raise InputError(f"{path}: not there; Debian's package is dataset-fashion-mnist") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: damaged: {error}") from error
-    sizes = array("I", data[4 : 4 + 4 * dimensions])
-    if sys.byteorder == "little":
-        sizes.byteswap()
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions)
-    if data[:4] != bytes([0, 0, _TYPE_BYTE, dimensions]) or values.size != np.prod(sizes):
+    head = 4 + 4 * dimensions
+    sizes = np.frombuffer(data[4:head].ljust(head - 4, b"\0"), ">u4")
+    values = np.frombuffer(data[head:], np.uint8)
+    if data[:4] != bytes([0, 0, _TYPE_BYTE, dimensions]) or values.size != sizes.prod():
         raise InputError(f"{path}: damaged: not {dimensions} dimensions of bytes, all there")
-    return values.reshape(tuple(sizes))
+    return values.reshape(sizes)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -108,7 +108,7 @@ def test_a_shorter_run_does_everything_at_the_same_part_of_the_way(iterations):
     assert taken[0] == 0
     assert taken[-1] == 0.8
     assert pruning.share(pruning.last_iteration) == 0.8
-    assert scaled.sparse.l1 * iterations == pytest.approx(1e-5 * 320_000)
+    assert scaled.sparse.l1**2 * iterations == pytest.approx(1e-10 * 320_000)
     assert (scaled.initial.rate, scaled.initial.l2, scaled.sparse.batch) == (0.1, 1e-4, 64)
 
 

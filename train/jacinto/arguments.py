@@ -65,8 +65,7 @@ def _add_training(run: argparse._ArgumentGroup) -> None:
         "-i",
         type=types.whole(8),
         default=PUBLISHED_ITERATIONS,
-        help="updates of each of the two stages; with fewer, everything comes as much earlier, and "
-        "L1 grows by as much",
+        help="updates of each of the two stages; with fewer, everything comes as much earlier",
     )
     run.add_argument("--batch", type=types.whole(1), default=256, help="images an update")
     run.add_argument(
@@ -77,7 +76,9 @@ def _add_training(run: argparse._ArgumentGroup) -> None:
     run.add_argument("--l2", type=types.number, default=PUBLISHED.initial.l2, help="dense")
     run.add_argument("--sparse-rate", type=types.positive, default=PUBLISHED.sparse.rate)
     run.add_argument(
-        "--l1", type=types.number, help=f"sparse; {PUBLISHED.sparse.l1} at the published length"
+        "--l1",
+        type=types.number,
+        help=f"sparse; {PUBLISHED.sparse.l1} at the published length, more in shorter runs",
     )
     run.add_argument(
         "--target", type=_share, default=PUBLISHED.pruning.target, help="zeros, of all weights"

@@ -105,8 +105,9 @@ class Preset:
     def scaled(self, iterations: int, batch: int) -> "Preset":
         """Returns a shorter run in which everything happens at the same part of the way.
 
-        Rates and L2 stay. L1 grows as the run gets shorter: what it takes off a weight in all is
-        rate x l1 x iterations, and that is what makes weights small enough to go.
+        Rates and L2 stay. L1 grows with the square root of how much shorter the run is: less, and
+        weights would not get small enough to go; in proportion, and they would shrink faster than
+        the running statistics of the normalizations can follow.
 
         Args:
             iterations: Updates of each stage.
@@ -117,7 +118,12 @@ class Preset:
         step_iterations = max(round(published_step), 1)
         return Preset(
             replace(self.initial, iterations=iterations, batch=batch),
-            replace(self.sparse, iterations=iterations, batch=batch, l1=self.sparse.l1 / ratio),
+            replace(
+                self.sparse,
+                iterations=iterations,
+                batch=batch,
+                l1=self.sparse.l1 / math.sqrt(ratio),
+            ),
             replace(
                 self.pruning,
                 start_iteration=round(self.pruning.start_iteration * ratio),
