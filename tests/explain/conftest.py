@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import swapmem.chainer  # noqa: F401 - Chainer cannot be imported without it
 from swapmem.explain.run_file import Run
 from tests.explain import made_up_runs
 from tests.explain.browser import Browser, find_browser
