@@ -12,6 +12,9 @@ import numpy as np
 from chainer import training
 
 import swapmem
+from swapmem.explain.measured import measured
+from swapmem.explain.run_file import load_run
+from swapmem.explain.text import summary
 from train import optimizers, schedules, snapshots
 from train.data import Data, make_batches, read_data
 from train.devices import choose_device, make_manager, memory_options
@@ -152,18 +155,28 @@ def _reporting(
     memory: swapmem.Manager | None, args: Namespace, processes: Processes
 ) -> Iterator[None]:
     """Says at the end, also at a bad one, what the manager did: a report for each process."""
+    rank = "" if processes.is_first else f".{processes.rank}"
+    run_path = Path(args.out, f"swap_run{rank}.json.gz")
     try:
         yield
     finally:
         if memory is not None:
             if processes.is_first:
                 print(memory.report(), flush=True)
-            rank = "" if processes.is_first else f".{processes.rank}"
             with replacing(Path(args.out, f"swap_report{rank}.json")) as file:
                 file.write(json.dumps(memory.stats(), indent=2).encode())
             memory.save_run(
-                Path(args.out, f"swap_run{rank}.json.gz"),
+                run_path,
                 model=args.arch,
                 insize=str(args.insize),
                 batchsize=str(args.batchsize),
             )
+    if memory is not None and processes.is_first:
+        _explain(run_path)
+
+
+def _explain(path: Path) -> None:
+    recorded = load_run(path)
+    if recorded.events:
+        print(summary(recorded, measured(recorded)))
+        print(f"swapmem explain {path} shows the rest", flush=True)

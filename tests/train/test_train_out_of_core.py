@@ -46,7 +46,9 @@ def test_the_weights_are_the_same_in_less_memory(command, capsys):
     assert command("--out", "ample", "-i", "3", "--ooc", "--device-memory", "1GiB") == 0
     capsys.readouterr()
     assert command("--out", "scarce", "-i", "3", *SCARCE) == 0
-    assert "budget of 24.0 MiB" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "budget of 24.0 MiB" in printed
+    assert printed.endswith("\nswapmem explain scarce/swap_run.json.gz shows the rest\n")
 
     stock, ample, scarce = (weights(f"{o}/model_iter_3") for o in ("stock", "ample", "scarce"))
     assert_identical(ample, scarce)
