@@ -155,6 +155,7 @@ def test_each_block_says_why_and_shows_its_copies(page: Browser, run: Run) -> No
 def test_blocks_are_found_by_decision_and_sorted_by_any_column(page: Browser, run: Run) -> None:
     assert run.plan is not None
     kinds = [decision(reason) for reason in run.plan.reasons]
+    assert page.count("#decisions button") == len(set(kinds)) + 1
     for kind in set(kinds):
         page.evaluate(
             "[...document.querySelectorAll('#decisions button')]"

@@ -13,6 +13,7 @@ from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
 from swapmem.explain.simulated import simulated
 from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.trace import Block, Machine, Op, Trace
 from tests.explain import made_up_runs
 from tests.planner import synthetic
 
@@ -121,3 +122,18 @@ def test_a_run_that_was_faster_than_its_trace_is_not_said_to_beat_the_bound(run:
     faster = [event._replace(time_seconds=event.time_seconds / 2) for event in run.events]
     fast = replace(run, events=tuple(faster))
     assert "ops were faster than in the trace" in text.explanation(fast, measured(fast))
+
+
+def test_an_op_that_made_other_blocks_the_second_time_says_nothing_of_the_first(run: Run) -> None:
+    assert run.plan is not None
+    ops = (
+        Op("Conv", "forward", 1.0, 0.0, (), segment="unit"),
+        Op("Loss backward", "backward", 1.0, 0.0, ()),
+        Op("Conv", "forward", 1.0, 0.0, (), segment="unit"),
+        Op("Conv backward", "backward", 1.0, 0.0, (2,)),
+    )
+    blocks = (Block(8, 1, 2, name="a"), Block(8, 5, 5, name="b"), Block(8, 5, 8, name="c"))
+    trace = Trace("host", ops, blocks, (), Machine(100, synthetic.rates()))
+    plan = replace(run.plan, swaps=(), reasons=("kept: here",) * 3)
+    assert reasons(Run((), {}, trace, plan)) == ["kept: here"] * 3
+    assert [segment.seconds for segment in repeated_segments(trace)] == [1.0]
