@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import click
 
 from swapmem.cli import plan_picture, plan_text
 from swapmem.errors import Error
-from swapmem.files import write_text
+from swapmem.explain import run_file
+from swapmem.files import read_text, write_text
 from swapmem.planner import memory, trace_json, whatif
+from swapmem.planner.errors import PlanError
 from swapmem.planner.joint import Recompute
+from swapmem.planner.trace import Trace
 from swapmem.sizes import format_bytes, parse_bytes
+
+_BEGIN_CHARACTERS = 200
 
 
 class _BadInput(click.ClickException):
@@ -48,6 +54,20 @@ def _above_zero(
     if value is not None and not (math.isfinite(value) and value > 0):
         raise click.BadParameter(f"{value:g}: must be above 0")
     return value
+
+
+def _trace(path: Path) -> Trace:
+    """Reads a trace, or that of a run file, which says what it is at its begin."""
+    try:
+        begin = read_text(path)[:_BEGIN_CHARACTERS]
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error):
+        begin = ""  # whoever reads traces says what is wrong with it
+    if run_file.FORMAT not in begin:
+        return trace_json.load(path)[0]
+    trace = run_file.load_run(path).trace
+    if trace is None:
+        raise PlanError(f"{path}: nothing was planned in this run, so that it holds no trace")
+    return trace
 
 
 @click.command("plan")
@@ -122,10 +142,12 @@ def plan_command(
     if picture is not None and picture.suffix not in plan_picture.SUFFIXES:
         raise _BadInput(f"{picture}: its suffix can be {', '.join(plan_picture.SUFFIXES)}")
     try:
-        trace, _ = trace_json.load(trace_file)
+        trace = _trace(trace_file)
         trace = whatif.elsewhere(trace, link_bytes_per_second=link, compute_scale=compute_scale)
-    except (Error, OSError) as error:
+    except Error as error:
         raise _BadInput(str(error)) from error
+    except OSError as error:
+        raise _BadInput(f"{trace_file}: {error.strerror}") from error
     rows = whatif.predict(trace, budgets or whatif.budgets(trace), recompute=recompute)
     knee = whatif.knee(rows)
     click.echo(plan_text.table(rows, knee, trace))

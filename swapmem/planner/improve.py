@@ -37,6 +37,14 @@ def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterato
     yield replace(choice, timeline=stalled)
     yield replace(choice, timeline=stalled, extra=(), banned=())
     longest = sorted(simulation.stalls, key=lambda stall: (-stall.seconds, stall.op))
+    late = [j for stall in longest if stall.cause != "copy out late" for j in _late(problem, stall)]
+    for share in (1, 2, 4):
+        if late:
+            part = late[: -(-len(late) // share)]
+            yield choice.without(*part)
+            yield replace(choice.without(*part), timeline=stalled)
+    over = np.flatnonzero(problem.idle.wrapped >= 0).tolist()
+    yield choice.without(*over)
     for stall in longest[:_STALLS]:
         if stall.block is None or stall.cause == "copy out late":
             yield from _more_room(problem, choice, stall)
@@ -49,8 +57,6 @@ def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterato
     for order in ORDERS:
         for thrifty in (False, True):
             yield replace(choice, order=order, thrifty=thrifty, timeline=stalled)
-    over = np.flatnonzero(problem.idle.wrapped >= 0).tolist()
-    yield replace(choice, banned=tuple(over), timeline=stalled)
 
 
 def _more_room(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Choice]:
@@ -61,15 +67,21 @@ def _more_room(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Choic
 
 
 def _earlier_back(problem: Problem, choice: Choice, stall: Stall) -> Iterator[Choice]:
-    idle = problem.idle
-    op = stall.op
-    late = (idle.block == stall.block) & (idle.before != NEVER)
-    late &= (idle.before == op) | (idle.before == op + problem.ops)
-    for number in np.flatnonzero(late).tolist():
-        size = int(idle.bytes[number])
+    op, times = stall.op, choice.timeline.times
+    for number in _late(problem, stall):
+        size = int(problem.idle.bytes[number])
         takes = float(problem.in_seconds[number])
-        begin = choice.timeline.times[min(2 * op + 1, 2 * problem.ops)]
+        begin = times[min(2 * op + 1, 2 * problem.ops)]
         for copies in (1.0, 2.0):
-            first = int(np.searchsorted(choice.timeline.times, begin - copies * takes, "right")) - 1
+            first = int(np.searchsorted(times, begin - copies * takes, "right")) - 1
             yield choice.with_extra(max(first, 0), 2 * op, size)
         yield choice.without(number)
+
+
+def _late(problem: Problem, stall: Stall) -> list[int]:
+    """The intervals at whose end an op had to wait for a block."""
+    idle = problem.idle
+    late = (idle.block == stall.block) & (idle.before != NEVER)
+    late &= (idle.before == stall.op) | (idle.before == stall.op + problem.ops)
+    found: list[int] = np.flatnonzero(late).tolist()
+    return found

@@ -75,9 +75,9 @@ class Choice:
         """The same with more to be out from one slot to another."""
         return replace(self, extra=(*self.extra, (first, last, size)))
 
-    def without(self, interval: int) -> Choice:
-        """The same without an interval."""
-        return replace(self, banned=(*self.banned, interval))
+    def without(self, *intervals: int) -> Choice:
+        """The same without some intervals."""
+        return replace(self, banned=tuple(dict.fromkeys((*self.banned, *intervals))))
 
 
 class Problem:

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from swapmem.cli.plan import plan_command
+from swapmem.explain import run_file
 from swapmem.planner import memory, preflight, trace_json
 from tests.planner import synthetic
 
@@ -32,6 +33,17 @@ def test_a_trace_alone_gives_a_range_of_budgets(trace_file):
     assert sum("x  " in line and "iB" in line for line in lines) == 8
     assert "100%" in result.output
     assert "1.00x" in result.output
+
+
+def test_a_run_file_is_as_good_as_its_trace(trace_file, tmp_path):
+    run_path = tmp_path / "run.json"
+    run_file.save_run(run_path, events=[], stats={}, trace=TRACE)
+    assert run(run_path).output == run(trace_file).output
+    unplanned = tmp_path / "unplanned.json"
+    run_file.save_run(unplanned, events=[], stats={})
+    result = run(unplanned)
+    assert result.exit_code == 2
+    assert "holds no trace" in result.output
 
 
 def test_budget_link_and_device_are_those_that_were_asked_for(trace_file, tmp_path):
