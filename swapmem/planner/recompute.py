@@ -168,11 +168,9 @@ class _Uses:
 
     def _resumes_at(self, block: int, last: int, backward: int) -> int | None:
         """The first backward op that needs a block which only backward needs after ``last``."""
-        life = self._trace.blocks[block]
         later = next((user for user in self._users[block] if user > last), -1)
-        outlives = life.freed is None or life.freed > 2 * last + 2
         # What forward reads outside the segment is its result; that stays.
-        return later if life.eligible and outlives and later >= backward else None
+        return later if later >= backward and self._trace.blocks[block].eligible else None
 
 
 def _slot(change: Change) -> int:
@@ -190,7 +188,7 @@ class _Rewrite:
         self._position = _positions(trace, segments)
         self._blocks = list(trace.blocks)
         self._dropped = {block: segment for segment in segments for block in segment.blocks}
-        # For a dropped block the one that backward finds in its place.
+        # For a dropped block, once there is one, that which backward finds in its place.
         self._again: dict[int, int] = {}
         self._ops: list[Op] = []
         # By slot, in order: what goes first, what the trace has, what recomputing adds.
@@ -205,8 +203,8 @@ class _Rewrite:
             self._ops.append(
                 replace(
                     op,
-                    touches=tuple(self._found(block, index) for block in op.touches),
-                    writes=tuple(self._found(block, index) for block in op.writes),
+                    touches=tuple(self._again.get(block, block) for block in op.touches),
+                    writes=tuple(self._again.get(block, block) for block in op.writes),
                 )
             )
         changes = [
@@ -218,14 +216,6 @@ class _Rewrite:
         return replace(
             self._old, ops=tuple(self._ops), blocks=tuple(self._blocks), changes=tuple(changes)
         )
-
-    def _found(self, block: int, index: int) -> int:
-        """The block that an op of the old trace touches in the new one."""
-        return block if index <= self._end_of(block) else self._again.get(block, block)
-
-    def _end_of(self, block: int) -> int:
-        segment = self._dropped.get(block)
-        return len(self._old.ops) if segment is None else segment.last
 
     def _new_slot(self, slot: int) -> int:
         index = slot // 2
@@ -259,11 +249,11 @@ class _Rewrite:
         copies: dict[int, int] = {}
         changes = self._old.changes
         start = bisect.bisect_left(changes, low, key=_slot)
-        for change in changes[start : bisect.bisect_right(changes, high, key=_slot)]:
-            if change.allocates and change.slot < high:
+        for change in changes[start : bisect.bisect_left(changes, high, key=_slot)]:
+            if change.allocates:
                 copies[change.block] = len(self._blocks)
                 self._copy(change.block, change.slot + offset, end)
-            elif not change.allocates and change.block in copies:
+            elif change.block in copies:
                 self._free(copies[change.block], change.slot + offset)
         for block, copy in copies.items():
             if block in self._dropped:

@@ -174,7 +174,37 @@ def test_what_is_small_beside_the_largest_of_its_segment_is_kept(size, is_kept):
     )
     (segment,) = candidates(trace)
     assert (small not in segment.blocks) == is_kept
-    assert_consistent(with_recompute(trace, {"unit"}))
+    new = with_recompute(trace, {"unit"})
+    assert_consistent(new)
+    # What was kept is no reason to do it again.
+    assert candidates(new) == ()
+
+
+def test_what_a_segment_changes_outside_it_changes_once():
+    trace = synthetic.network([ENDS[0], replace(UNIT[0], parameter_bytes=MIB), *UNIT[1:], ENDS[1]])
+    (weights,) = named(trace, "conv.W")
+    (normed,) = named(trace, "conv output")
+    ops = list(trace.ops)
+    ops[1] = replace(ops[1], writes=(weights,))
+    new = with_recompute(replace(trace, ops=tuple(ops)), {"unit"})
+    assert [op.writes for op in new.ops if op.name == "conv"] == [(weights,), ()]
+    assert all(weights in op.touches for op in new.ops if op.name == "conv")
+    assert normed in new.ops[2].touches
+
+
+def test_what_is_allocated_after_what_runs_again_is_not_allocated_again():
+    trace = unit()
+    between = len(trace.blocks)
+    made = Change(4, between, True)
+    at = next(i for i, change in enumerate(trace.changes) if change.slot > 4)
+    trace = replace(
+        trace,
+        blocks=(*trace.blocks, Block(MIB, 4, None, name="between")),
+        changes=(*trace.changes[:at], made, *trace.changes[at:]),
+    )
+    new = with_recompute(trace, {"unit"})
+    assert_consistent(new)
+    assert named(new, "between again") == []
 
 
 def test_names_that_are_no_candidates_change_nothing():
