@@ -153,7 +153,7 @@ class Engine {
   void clean_ahead();
   void drain_magazine(Lock& lock);
   void wait_for_change(Lock& lock);
-  void note_stall(double seconds, std::size_t bytes, std::uint32_t op);
+  void note_stall(double seconds, const Block* block, std::size_t bytes, std::uint32_t op);
   void note_unplanned(const Block& block);
   [[noreturn]] void throw_out_of_memory(std::size_t requested_bytes, std::size_t used_bytes,
                                         std::uint32_t op) const;

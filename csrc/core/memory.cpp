@@ -77,13 +77,13 @@ void Engine::await_grant(Lock& lock, SizeClass size, Grant& grant, std::uint32_t
     if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, kept_bytes(), op);
     drain_magazine(lock);
   } while (!frames_.grant(size, grant));
-  note_stall(now_seconds() - waited_since, size.bytes, op);
+  note_stall(now_seconds() - waited_since, nullptr, size.bytes, op);
 }
 
-void Engine::note_stall(double seconds, std::size_t bytes, std::uint32_t op) {
+void Engine::note_stall(double seconds, const Block* block, std::size_t bytes, std::uint32_t op) {
   totals_.stall_seconds += seconds;
   totals_.by_op[op].stall_seconds += seconds;
-  record(EventKind::stall, nullptr, bytes, op, seconds);
+  record(EventKind::stall, block, bytes, op, seconds);
   if (iterates(thread_ops())) {
     recorder_.add({.seconds = seconds, .bytes = bytes, .op = op, .kind = RecordKind::stall});
   }

@@ -19,7 +19,7 @@ enum class EventKind : std::uint8_t {
   swap_in,   // a block is back
   evict,     // a block's memory was taken away
   fault,     // an unannounced touch was served
-  stall,     // an allocation or an op waited
+  stall,     // an allocation waited for room, or an op for blocks: the last of them
   iteration,
   unplanned,  // a block had to leave that the plan would have kept
 };

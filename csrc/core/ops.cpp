@@ -118,15 +118,15 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     if (held_bytes_ > budget_.limit_bytes()) {
       throw_out_of_memory(touched_bytes, held_bytes_ - touched_bytes, open.name);
     }
-    bool waits = false;
+    const Block* awaited = nullptr;
     for (const auto& [block, id] : open.held) {
       if (block->id == id) use(lock, *block, Wait::yes, open.name);
-      waits = waits || !accessible(block->state);
+      if (!accessible(block->state)) awaited = block;
     }
-    if (waits) {
+    if (awaited != nullptr) {
       const double waited_since = now_seconds();
       for (const auto& [block, id] : open.held) await_accessible(lock, id, *block, open.name);
-      note_stall(now_seconds() - waited_since, touched_bytes, open.name);
+      note_stall(now_seconds() - waited_since, awaited, touched_bytes, open.name);
     }
   } catch (...) {
     for (const auto& [block, id] : open.held) {

@@ -16,7 +16,6 @@ Item = tuple[str, float, int, int, int, str, bool]
 Record = tuple[float, float, list[Item]]
 
 _NOT_OFFERED = "the adapter has not proven that its next touch will be announced, or it is pinned"
-_TOUCHED_OUTSIDE = "touched outside every op"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,6 @@ class _Life:
         self.freed: int | None = None
         # On a device that sees no touches a block is offered some time after it was made.
         self.offered = may_leave
-        self.reason = ""
 
 
 class _Running:
@@ -112,6 +110,7 @@ def read(
     ops: list[Op] = []
     changes: list[Change] = []
     running: _Running | None = None
+    faulted: dict[int, None] = {}
     slot = ordinal = 0
     stall_seconds = 0.0
     latest_seconds = begun_seconds
@@ -121,7 +120,11 @@ def read(
             index[identity] = len(lives)
             lives.append(_Life(item, None))
         elif kind == "begin_op":
+            if ops and faulted:
+                ops[-1] = replace(ops[-1], touches=(*ops[-1].touches, *faulted))
             running = _Running(name, seconds, seconds - latest_seconds - stall_seconds)
+            running.touches.update(faulted)
+            faulted.clear()
             slot, ordinal, stall_seconds = 2 * len(ops) + 1, 0, 0.0
         elif kind == "allocate":
             index[identity] = len(lives)
@@ -148,7 +151,11 @@ def read(
             elif kind == "touch" and running is not None:
                 running.touches[index[identity]] = None
             elif kind == "fault":
-                life.reason = _TOUCHED_OUTSIDE
+                # Touched between two ops: as if both did, it is there all the time between them.
+                if running is not None:
+                    running.touches[index[identity]] = None
+                else:
+                    faulted[index[identity]] = None
     if running is not None or not ops:
         raise ValueError("no complete iteration was recorded")
     if len(segments) == len(ops):
@@ -254,7 +261,7 @@ def _blocks(lives: list[_Life], earlier: dict[int, Birth]) -> tuple[Block, ...]:
         carried = None
         if life.identity in earlier and life.born is None:
             carried = made.get((earlier[life.identity], life.bytes))
-        reason = life.reason or ("" if life.offered else _NOT_OFFERED)
+        reason = "" if life.offered else _NOT_OFFERED
         blocks.append(
             Block(
                 bytes=life.bytes,
@@ -271,4 +278,4 @@ def _blocks(lives: list[_Life], earlier: dict[int, Birth]) -> tuple[Block, ...]:
 
 def _name(life: _Life) -> str:
     number = "" if life.born is None else f" [{life.born.ordinal}]"
-    return f"{life.op or 'outside every op'}{number}"
+    return f"{life.op or 'made outside every op'}{number}"

@@ -88,6 +88,7 @@ class Session:
         self._choose = choose
         self._recompute = _RECOMPUTE.get(mode)
         self._recomputed: tuple[str, ...] | None = None
+        self._chosen_late = False
         self._rates: Rates | None = None
         self._caution = 1.0
         self._segments: list[str | None] = []
@@ -95,7 +96,7 @@ class Session:
         self._begun_seconds = 0.0
         self._before: dict[str, Any] = {}
         self._survivors: dict[int, Birth] = {}
-        self._settled = self._recompute is None
+        self._settled = False
         self._is_first = True
         self._is_new = False
         self._refinements = 0
@@ -121,6 +122,8 @@ class Session:
             StoreError: the rates had to be measured, and a copy failed.
         """
         self._engine.begin_iteration()
+        if self._recompute is None:
+            return
         ended, segments = self._trains, self._segments
         self._segments = []
         self._trains = trains
@@ -152,7 +155,7 @@ class Session:
     def _watch(self, outcome: Outcome) -> None:
         """Plans anew when iterations go on to run otherwise; a single one, a short batch, may."""
         self._doubts = self._doubts + 1 if outcome.surprises else 0
-        if self._doubts < 2 or self._surprises > _MOST_SURPRISES or self._recompute is None:
+        if self._doubts < 2 or self._surprises > _MOST_SURPRISES:
             return
         self._doubts = 0
         self._surprises += 1
@@ -173,6 +176,10 @@ class Session:
         except ValueError:
             return
         self._survivors = recorded.survivors()
+        if self._chosen_late:
+            # The iteration had begun when the segments were chosen: its first did not know.
+            self._chosen_late = False
+            return
         if self._is_first:
             self._is_first = False
             recorded = as_next(recorded)
@@ -232,7 +239,7 @@ class Session:
         except PlanError as error:
             self.plan = None
             self._settled = True
-            self.notices.append(f"not planned: {error}")
+            self.notices[:] = [f"not planned: {error}"]
             return
         self._decide_on(self._recomputed or plan.recomputed)
         if plan.recomputed:
@@ -243,8 +250,9 @@ class Session:
 
     def _decide_on(self, names: tuple[str, ...] | None) -> None:
         """Has these segments recomputed; None has none and leaves the choice open."""
-        if names != self._recomputed:
+        if (names or ()) != (self._recomputed or ()):
             self._choose(names or ())
+            self._chosen_late = True
         self._recomputed = names
 
     def _give(self, recorded: Recorded, plan: Plan) -> None:

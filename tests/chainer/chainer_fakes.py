@@ -80,6 +80,9 @@ class FakeEngine:
 class FakeManager:
     """What the hook needs of a manager."""
 
+    device = "host"
+    plan = "none"
+
     def __init__(self, engine: FakeEngine | None = None, budget_bytes: int = 1 << 30) -> None:
         self.engine = engine or FakeEngine()
         self.budget_bytes = budget_bytes
@@ -91,6 +94,12 @@ class FakeManager:
 
     def stats(self):
         return {"budget_bytes": self.budget_bytes}
+
+    def add_report(self, lines):
+        pass
+
+    def add_run_parts(self, parts):
+        pass
 
 
 def address(array) -> int:
