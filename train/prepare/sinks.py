@@ -20,6 +20,9 @@ from train.records import recordio
 #: After so many images or bytes what was packed is made safe; an interruption loses no more.
 _SAFE_IMAGES, _SAFE_BYTES = 1000, 64 << 20
 
+#: After so many bytes the disk is given something to do.
+_BEGIN_BYTES = 4 << 20
+
 #: The largest an LMDB may become; address space, not disk. The value of Caffe's tools.
 _MAP_BYTES = 1 << 40
 
@@ -143,7 +146,7 @@ class RecordSink(Sink):
                 f"{path}: shorter than {self.journal.path} says; begin anew with --overwrite"
             )
         self._file.truncate(self.journal.end)
-        self._end = self.journal.end
+        self._begun = self._end = self.journal.end
 
     def close(self) -> None:
         """Leaves the file as it is, to be gone on with."""
@@ -155,7 +158,17 @@ class RecordSink(Sink):
     def _put(self, row: Row, data: bytes) -> int:
         begin = self._end
         self._end += self._file.write(recordio.encode(data))
+        if self._end - self._begun >= _BEGIN_BYTES:
+            self._begin_writing()
         return begin
+
+    def _begin_writing(self) -> None:
+        # Has the kernel write these pages to the disk from now on and forget them then: making
+        # them safe does not take long later, and other files are not driven out of memory.
+        length = self._end - self._begun
+        self._file.flush()
+        os.posix_fadvise(self._file.fileno(), self._begun, length, os.POSIX_FADV_DONTNEED)
+        self._begun = self._end
 
     def _sync(self) -> int:
         self._file.flush()
