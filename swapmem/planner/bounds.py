@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from swapmem.planner.intervals import NEVER, Integers, Intervals
+from swapmem.planner.intervals import NEVER, Integers, Intervals, Spans
 from swapmem.planner.prepared import Prepared, Reals, prepare
 from swapmem.planner.trace import Machine, Rates, Trace
 
 # The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
-_SLOTS = 48
+_SLOTS = 32
+# And with so many begins of the iteration, where one phase of it follows another.
+_CUTS = 6
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def lower_bound(trace: Trace, machine: Machine | None = None) -> Bound:
 
 def bound_of(prepared: Prepared, machine: Machine) -> Bound:
     """The same as `lower_bound`, for a trace that is prepared already."""
-    trace, idle, times = prepared.trace, prepared.idle, prepared.times
+    trace, idle = prepared.trace, prepared.idle
     excess = np.maximum(prepared.live - machine.budget_bytes, 0)
     compute = prepared.compute_seconds
     out_bytes = _least_out(idle, excess)
@@ -74,7 +76,7 @@ def bound_of(prepared: Prepared, machine: Machine) -> Bound:
         further = _beyond_store(idle, excess, machine.store_bytes)
         behind = _both_ways(machine.behind, further, further)
         link = max(link, behind)
-    phases = _phases(idle, excess, times, compute, machine.link)
+    phases = _phases(prepared, excess, machine.link)
     return Bound(
         seconds=max(compute, link, phases),
         compute_seconds=compute,
@@ -197,65 +199,81 @@ def _beyond_store(idle: Intervals, excess: Integers, store_bytes: int) -> int:
     return max(0, int((excess - for_ever).max()) - store_bytes)
 
 
-def _phases(
-    idle: Intervals, excess: Integers, times: Reals, compute_seconds: float, link: Rates
-) -> float:
-    """The longest time, over slots, of what must leave before and return after."""
-    if not len(idle):
-        return compute_seconds
+def _phases(prepared: Prepared, excess: Integers, link: Rates) -> float:
+    """The longest time, over slots, of what must leave before and return after.
+
+    An iteration can be taken to begin anywhere, since it is followed by another: what goes over
+    one begin has to move in between another one and the next.
+    """
+    phases = [op.phase for op in prepared.trace.ops]
+    cuts = [0, *(2 * i for i in range(1, len(phases)) if phases[i] != phases[i - 1])]
+    if not len(prepared.idle):
+        return prepared.compute_seconds
+    return max(_between(prepared, excess, link, cut) for cut in cuts[:_CUTS])
+
+
+def _between(prepared: Prepared, excess: Integers, link: Rates, cut: int) -> float:
+    """The longest of these times from one slot, taken as the begin, to the same one later."""
+    idle, period = prepared.idle, prepared.compute_seconds
+    slots = len(excess)
     out_rate, in_rate = _rates_alone(link)
-    over = idle.wrapped >= 0
     again = idle.before != NEVER
-    last = np.int64(len(excess) - 1)
-    # In each slot: what was out when the iteration began, and what returns after its end or never.
-    was_out = _covered(idle.wrapped[over] * 0, idle.wrapped[over], idle.bytes[over], last)
+    turned = np.arange(cut, cut + slots) % slots
+    excess = excess[turned]
+    times = prepared.times[turned] - prepared.times[cut]
+    times[slots - cut :] += period
+    low = (idle.low - cut) % slots
+    length = np.where(idle.wrapped >= 0, idle.high + 1 + idle.wrapped, idle.high) - idle.low
+    high = np.minimum(low + length, slots - 1)
+    wrapped = np.where(low + length >= slots, low + length - slots, -1)
+
+    over = wrapped >= 0
+    # In each slot: what was out at the begin, and what returns after the end or never.
+    was_out = Spans(wrapped + 1, wrapped, wrapped).bytes_in(slots, idle.bytes)
     later = ~again | over
-    stays = _covered(idle.low[later], idle.high[later], idle.bytes[later], last)
+    stays = Spans(low[later], high[later], wrapped[later] * 0 - 1).bytes_in(
+        slots, idle.bytes[later]
+    )
     gone = over & ~again
-    stays += _covered(idle.wrapped[gone] * 0, idle.wrapped[gone], idle.bytes[gone], last)
+    stays += Spans(low[gone] + slots, high[gone], wrapped[gone]).bytes_in(slots, idle.bytes[gone])
     must_leave, must_return = excess - was_out, excess - stays
     rough = np.maximum(times, must_leave / out_rate)
-    rough += np.maximum(compute_seconds - times, must_return / in_rate)
+    rough += np.maximum(period - times, must_return / in_rate)
 
-    release = _releases(idle, times)
+    release = _releases(idle, times[low])
     # The op that needs a block back runs after it has come, and all that follows as well.
-    op = np.where(idle.before < idle.ops, idle.before, idle.before - idle.ops)
-    op[~again] = 0
-    follows = compute_seconds - times[2 * op + 1]
-    best = compute_seconds
+    back = np.where(over, wrapped, high) + 1
+    follows = period - np.append(times, period)[back]
+    best = period
     for slot in np.argsort(-rough, kind="stable")[:_SLOTS].tolist():
-        leaves = (idle.low <= slot) & (slot <= idle.high)
-        returns = (leaves & ~later) | ((idle.wrapped >= slot) & again)
+        leaves = (low <= slot) & (slot <= high)
+        returns = (leaves & ~later) | ((wrapped >= slot) & again)
         full = max(
             float(times[slot]),
             _latest(release[leaves], idle.bytes[leaves], int(must_leave[slot]), out_rate),
         )
         empty = max(
-            compute_seconds - float(times[slot]),
+            period - float(times[slot]),
             _latest(follows[returns], idle.bytes[returns], int(must_return[slot]), in_rate),
         )
         best = max(best, full + empty)
     return best
 
 
-def _covered(low: Integers, high: Integers, sizes: Integers, last: np.int64) -> Integers:
-    change = np.zeros(last + 2, np.int64)
-    np.add.at(change, low, sizes)
-    np.subtract.at(change, high + 1, sizes)
-    return change.cumsum()[:-1]
+def _releases(idle: Intervals, begins: Reals) -> Reals:
+    """When a copy out for each interval can start at the earliest; -inf: before the begin.
 
+    Args:
+        idle: the intervals.
+        begins: when each of them begins.
 
-def _releases(idle: Intervals, times: Reals) -> Reals:
-    """When a copy out for each interval can start at the earliest; -inf: in iterations before."""
-    release = times[2 * idle.after + 2].astype(np.float64)
-    groups = int(idle.group.max(initial=0)) + 1
-    # Any interval of the group may be the one that is copied.
-    first = np.full(groups, np.inf)
-    np.minimum.at(first, idle.group, release)
+    Returns:
+        Seconds. The first of a group makes the copy for all of them.
+    """
+    first = np.full(int(idle.group.max(initial=0)) + 1, np.inf)
+    first[idle.group[idle.first]] = begins[idle.first]
     release = first[idle.group]
-    goes_over = np.zeros(groups, np.bool_)
-    goes_over[idle.group[idle.wrapped >= 0]] = True
-    release[idle.clean | (goes_over[idle.group] & (idle.wrapped < 0))] = -np.inf
+    release[(release > begins) | idle.clean] = -np.inf
     return release
 
 
