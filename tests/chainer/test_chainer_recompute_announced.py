@@ -11,6 +11,7 @@ from test_chainer_training import Net, batches
 
 import swapmem
 import swapmem.chainer
+from swapmem import _core
 from swapmem.chainer.hooks import OpHook
 from swapmem.chainer.segments import recomputing, segment
 
@@ -143,3 +144,43 @@ def test_every_touch_of_a_segment_that_runs_again_is_announced(names, tmp_path):
         train(names)
     assert memory.stats()["swap_in_bytes"] > 0
     assert swapmem.chainer.undeclared(memory) == []
+
+
+@pytest.mark.parametrize("names", [{"stem"}, {"stem", "body"}], ids="+".join)
+def test_segments_run_again_where_no_touch_can_be_served(names, tmp_path, monkeypatch):
+    with swapmem.Manager(device="host", device_memory="1GiB", spill_dir=tmp_path):
+        expected = train(())
+    monkeypatch.setattr(_core, "host_engine", _core.rehearsal_engine)
+    with swapmem.Manager(
+        device="host", device_memory="1GiB", spill_dir=tmp_path, paranoid=True
+    ) as memory:
+        found = train(names)
+    assert found == expected
+    # Not even one outside every operation: on a GPU it would end all work.
+    assert memory.faults() == []
+    assert memory.stats()["swap_in_bytes"] > 0
+
+
+def test_what_a_segment_reads_may_leave_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(_core, "host_engine", _core.rehearsal_engine)
+    x = chainer.Variable(numpy.ones((64, 1024), numpy.float32))
+    with swapmem.Manager(
+        device="host", device_memory="64MiB", spill_dir=tmp_path, paranoid=True
+    ) as memory:
+        h = F.exp(x)
+        blocks = [memory.block(h.array).id]
+        with recomputing({"part"}):
+            loss = F.sum(segment("part", part, h))
+        del h
+        F.identity(x)
+        out = {event.block for event in memory.trace() if event.kind == "swap_out"}
+        loss.backward()
+    assert set(blocks) <= out
+    assert memory.faults() == []
+    numpy.testing.assert_array_equal(x.grad, _stored_gradient(x.array))
+
+
+def _stored_gradient(array):
+    x = chainer.Variable(array)
+    F.sum(part(F.exp(x))).backward()
+    return x.grad
