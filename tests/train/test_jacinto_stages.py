@@ -126,3 +126,14 @@ def test_options_that_make_no_sense_are_refused(option, said, capsys):
         arguments.parse(["train.txt", "val.txt", option])
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_out_of_core_every_weight_of_both_stages_is_the_same(options, out, tmp_path):
+    other = [x for x in options if not x.startswith("--out=")]
+    assert command.main([*other, f"--out={tmp_path}", "--ooc", "--device-memory=24MiB"]) == 0
+    for stage in ("initial", "sparse"):
+        name = f"{stage}/model_iter_{ITERATIONS}"
+        one, same = np.load(out / name), np.load(tmp_path / name)
+        for key in one:
+            np.testing.assert_array_equal(one[key], same[key], err_msg=key)
