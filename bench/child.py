@@ -43,7 +43,7 @@ def run(case: Case) -> Measurement:
     manager = (
         contextlib.nullcontext()
         if case.memory == "stock"
-        else swapmem.Manager(device="host", device_memory=case.budget_bytes)
+        else swapmem.Manager(device="host", device_memory=case.budget_bytes, plan=case.plan)
     )
     with manager as memory:
         measurement, _ = measure(

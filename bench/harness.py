@@ -27,6 +27,7 @@ class Case:
         iterations: how many updates.
         memory: "stock" is NumPy as it comes; "swapmem" a host manager.
         budget_bytes: the manager's budget; None leaves it unlimited, that is 80 % of the RAM.
+        plan: what the manager plans: "auto", "swap", "recompute" or "none".
         seed: of weights, images, labels and dropout.
     """
 
@@ -36,10 +37,15 @@ class Case:
     iterations: int = 3
     memory: Literal["stock", "swapmem"] = "swapmem"
     budget_bytes: int | None = None
+    plan: Literal["auto", "swap", "recompute", "none"] = "auto"
     seed: int = 0
 
     def __str__(self) -> str:
-        names = {"googlenet": "GoogLeNet", "resnet50": "ResNet50"}
+        names = {
+            "googlenet": "GoogLeNet",
+            "resnet50": "ResNet50",
+            "jacintonet11": "JacintoNet11",
+        }
         return f"{names[self.arch]} {self.insize} batch {self.batch}"
 
 

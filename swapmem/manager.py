@@ -448,17 +448,33 @@ class Manager:
         """
         from swapmem.explain.run_file import save_run  # takes its time to import
 
-        parts: dict[str, Any] = {}
-        for more in self._run_parts:
-            parts.update(more())
         save_run(
             path,
             events=self.trace(),
             stats=self.stats(),
             about=about,
             notices=self.engine.notices(),
-            **parts,
+            **self.planned(),
         )
+
+    def planned(self) -> dict[str, Any]:
+        """What the present iterations follow.
+
+        Returns:
+            Empty while nothing is planned; else ``trace`` (`planner.trace.Trace`), ``plan``
+            (`planner.plan.Plan`), ``simulation`` (`planner.simulation.Simulation`, what is foretold
+            of it) and ``block_ids`` (the engine's, for each block of the trace).
+
+        Example:
+            >>> with Manager(device="host", device_memory="64MiB") as memory:
+            ...     planned = memory.planned()
+            >>> planned
+            {}
+        """
+        parts: dict[str, Any] = {}
+        for more in self._run_parts:
+            parts.update(more())
+        return parts
 
     def drain(self) -> None:
         """Waits until no copy is under way.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,23 @@ import chainer
 import numpy as np
 
 import swapmem
+
+COUNTED = (
+    "faults",
+    "plan_misses",
+    "unplanned_evictions",
+    "stall_seconds",
+    "swap_out_bytes",
+    "swap_in_bytes",
+)
+_FORESEEN = (
+    "seconds",
+    "compute_seconds",
+    "bound_seconds",
+    "peak_bytes",
+    "out_bytes",
+    "in_bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,10 @@ class Measurement:
         rss_peak_bytes: the largest resident set of the process so far.
         weights: SHA-256 over names and values of all that a snapshot of the model holds.
         stats: ``Manager.stats()`` after the last iteration; empty without a manager.
+        counts: for each iteration, by how much some of the stats grew in it; see `COUNTED`.
+        foreseen: what the plan of the last iteration promised; empty if it followed none:
+            ``seconds``, ``compute_seconds``, ``bound_seconds``, ``peak_bytes``, ``out_bytes``,
+            ``in_bytes``.
     """
 
     seconds: list[float]
@@ -34,6 +55,8 @@ class Measurement:
     rss_peak_bytes: int
     weights: str
     stats: dict[str, Any]
+    counts: list[dict[str, float]] = field(default_factory=list)
+    foreseen: dict[str, float] = field(default_factory=dict)
 
     @property
     def steady_seconds(self) -> list[float]:
@@ -67,6 +90,8 @@ def measure(
     reporter = chainer.Reporter()
     reporter.add_observer("main", model)
     seconds, losses = [], []
+    counts: list[dict[str, float]] = []
+    before = _counted(memory)
     for _ in range(iterations):
         batch = next(batches)
         begin = time.perf_counter()
@@ -75,6 +100,10 @@ def measure(
             optimizer.update(model, images, labels)
         seconds.append(time.perf_counter() - begin)
         losses.append(float(reporter.observation["main/loss"].array))
+        after = _counted(memory)
+        counts.append({key: after[key] - before[key] for key in after})
+        before = after
+    planned = memory.planned() if memory is not None else {}
     measurement = Measurement(
         seconds=seconds,
         losses=losses,
@@ -83,8 +112,17 @@ def measure(
         # Before the weights are looked at, which swaps them in.
         stats=memory.stats() if memory is not None else {},
         weights=digest(model),
+        counts=counts,
+        foreseen={key: getattr(planned["plan"], key) for key in _FORESEEN} if planned else {},
     )
     return measurement, model
+
+
+def _counted(memory: swapmem.Manager | None) -> dict[str, float]:
+    if memory is None:
+        return {}
+    stats = memory.stats()
+    return {key: stats[key] for key in COUNTED}
 
 
 def rss_bytes(field: str) -> int:

@@ -1,0 +1,83 @@
+"""Planned swaps and recomputing beside the same training in core, the bound, and no plan."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from bench.harness import Bar, Bars, Case, train
+from train.measure import Measurement
+
+ROUNDS = 1
+# The first three iterations are observed, planned and planned again.
+LEARNING = 3
+CASES = [
+    Case("googlenet", 896, 2, iterations=7),
+    Case("resnet50", 448, 4, iterations=7),
+    Case("jacintonet11", 448, 16, iterations=7),
+]
+
+
+def steady(run: Measurement) -> list[float]:
+    """Seconds of the iterations that nothing has to be learnt from."""
+    return run.seconds[LEARNING:]
+
+
+@cache
+def in_core(case: Case) -> Measurement:
+    return train(replace(case, plan="none"))
+
+
+def budget(case: Case, share: float) -> tuple[int, str]:
+    """Returns a share of the in-core peak, or what the largest op needs, and which it is."""
+    stats = in_core(case).stats
+    wanted = int(stats["peak_live_bytes"] * share)
+    if wanted >= stats["largest_op_bytes"]:
+        return wanted, f"{share:.0%}"
+    share = stats["largest_op_bytes"] / stats["peak_live_bytes"]
+    return stats["largest_op_bytes"], f"{share:.0%} (minimum of {stats['largest_op']})"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case))
+@pytest.mark.parametrize("share", [0.50, 0.40, 0.25], ids=["50%", "40%", "25%"])
+def test_planned_training_keeps_up_with_training_in_core(
+    benchmark: Any, bars: Bars, case: Case, share: float
+) -> None:
+    budget_bytes, label = budget(case, share)
+    small = replace(case, budget_bytes=budget_bytes)
+    runs: dict[str, list[Measurement]] = {"core": [], "none": [], "auto": []}
+
+    def round_of_all() -> None:
+        runs["core"].append(train(replace(case, plan="none")))
+        runs["none"].append(train(replace(small, plan="none")))
+        runs["auto"].append(train(small))
+
+    benchmark.pedantic(round_of_all, rounds=ROUNDS)
+    assert len({run.weights for kind in runs.values() for run in kind}) == 1
+    seconds = {kind: [s for run in runs[kind] for s in steady(run)] for kind in runs}
+    for run in runs["auto"]:
+        for key in ("faults", "plan_misses", "unplanned_evictions"):
+            assert sum(counts[key] for counts in run.counts[LEARNING:]) == 0, key
+        assert run.stats["peak_charged_bytes"] <= budget_bytes
+    stalls = statistics.median(
+        counts["stall_seconds"] for run in runs["auto"] for counts in run.counts[LEARNING:]
+    )
+    without = statistics.median(
+        counts["stall_seconds"] for run in runs["none"] for counts in run.counts[LEARNING:]
+    )
+    bars.note(
+        f"{label}, {case}: waits {stalls:.3f} s an iteration with a plan, {without:.3f} s without"
+    )
+    bound = [run.foreseen["bound_seconds"] for run in runs["auto"] for _ in steady(run)]
+    rows = [
+        Bar(f"planned at {label}, {case}", "s", seconds["auto"], seconds["core"], "in core", 1.05),
+        Bar(f"planned at {label}, {case}", "s", seconds["auto"], bound, "the bound", 1.05),
+        Bar(f"planned at {label}, {case}", "s", seconds["auto"], seconds["none"], "no plan", 1.0),
+    ]
+    for row in rows:
+        bars.all.append(row)
+    assert all(row.met for row in rows), "; ".join(str(row) for row in rows if not row.met)
