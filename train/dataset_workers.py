@@ -4,18 +4,24 @@ import mmap
 import multiprocessing
 import os
 import signal
+import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from train.dataset import Crops, Examples
 
 #: What a worker process loads from, and the memory it has seen so far; its own, by name.
 _examples: Crops
-_slots: dict[str, mmap.mmap] = {}
+_slabs: dict[str, mmap.mmap] = {}
+
+#: Images a slab has room for. A slab costs a file descriptor, of which there are about a thousand.
+_SLOTS = 32
 
 
 class Coming(Protocol):
@@ -70,12 +76,16 @@ class Processes:
 
     def submit(self, index: int, epoch: int) -> Coming:
         """Has an example loaded."""
-        slot = self._free.pop() if self._free else _Slot(int(np.prod(self._shape)) * 4)
+        if not self._free:
+            size = int(np.prod(self._shape)) * 4
+            slab = _Slab(_SLOTS * size)
+            self._free += [_Slot(slab, i * size) for i in range(_SLOTS)]
+        slot = self._free.pop()
         try:
-            future = self._pool.submit(_load, slot.name, index, epoch)
+            future = self._pool.submit(_load, slot.slab.name, slot.offset, index, epoch)
         except BrokenProcessPool as error:
             raise ChildProcessError(_DIED) from error
-        return _Shared(future, slot, self._free, self._shape)
+        return _Shared(future, slot, self._free.append, self._shape)
 
     def close(self) -> None:
         """Ends the processes; what they are reading now is finished, nothing more is begun."""
@@ -95,29 +105,38 @@ def start_server() -> None:
     forkserver.ensure_running()
 
 
-class _Slot:
-    """Memory for one image, that other processes can map by its name."""
+class _Slab:
+    """Memory for some images, that other processes can map by its name."""
 
     def __init__(self, size: int):
         # Not under /dev/shm: containers limit that to a few images.
         self._descriptor = os.memfd_create("swapmem-loader")
+        weakref.finalize(self, os.close, self._descriptor)
         os.ftruncate(self._descriptor, size)
         self.name = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         self.memory = mmap.mmap(self._descriptor, size)
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+
+class _Slot(NamedTuple):
+    """A slab's memory for one image, from a byte on."""
+
+    slab: _Slab
+    offset: int
 
 
 class _Shared:
     """An example that a process is writing into a slot."""
 
     def __init__(
-        self, future: Future[Any], slot: _Slot, free: list[_Slot], shape: tuple[int, int, int]
+        self,
+        future: Future[Any],
+        slot: _Slot,
+        give_back: Callable[[_Slot], None],
+        shape: tuple[int, int, int],
     ):
         self._future = future
         self._slot = slot
-        self._free = free
+        self._give_back = give_back
         self._shape = shape
 
     def result(self) -> Any:
@@ -126,9 +145,13 @@ class _Shared:
             label = self._future.result()
         except BrokenProcessPool as error:
             raise ChildProcessError(_DIED) from error
-        pixels = np.frombuffer(self._slot.memory, np.float32).reshape(self._shape).copy()
-        self._free.append(self._slot)
+        pixels = _pixels(self._slot.slab.memory, self._slot.offset, self._shape).copy()
+        self._give_back(self._slot)
         return pixels, label
+
+
+def _pixels(memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.frombuffer(memory, np.float32, int(np.prod(shape)), offset).reshape(shape)
 
 
 def _begin(examples: Crops) -> None:
@@ -138,10 +161,10 @@ def _begin(examples: Crops) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _load(name: str, index: int, epoch: int) -> np.int32:
+def _load(name: str, offset: int, index: int, epoch: int) -> np.int32:
     pixels, label = _examples.example(index, epoch)
-    if name not in _slots:
+    if name not in _slabs:
         with open(name, "r+b") as file:
-            _slots[name] = mmap.mmap(file.fileno(), 0)
-    np.frombuffer(_slots[name], np.float32).reshape(pixels.shape)[...] = pixels
+            _slabs[name] = mmap.mmap(file.fileno(), 0)
+    _pixels(_slabs[name], offset, pixels.shape)[...] = pixels
     return label

@@ -1,6 +1,7 @@
 """Worker processes and ranks: the same examples in the same order, whoever loads them."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -34,6 +35,16 @@ def test_processes_load_what_the_main_thread_would_as_far_ahead_as_asked(crops, 
             (in_tmp / f"some {i}.png").unlink()
         with pytest.raises(InputError, match=r"some.txt:\d: cannot read the image"):
             list(itertools.islice(batches, 9))
+
+
+def test_large_batches_cost_few_file_descriptors(crops):
+    loader = Processes(crops, 1)
+    before = len(os.listdir("/proc/self/fd"))
+    coming = [loader.submit(i % 9, i) for i in range(200)]
+    assert len(os.listdir("/proc/self/fd")) - before < 30
+    for i, example in enumerate(coming):
+        np.testing.assert_array_equal(example.result()[0], crops.example(i % 9, i)[0])
+    loader.close()
 
 
 def test_a_process_that_dies_is_said_and_nobody_waits_for_it(crops, monkeypatch):
