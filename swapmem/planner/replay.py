@@ -207,6 +207,7 @@ class Replay(Residency):
             if not allocates:
                 self.free(block)
                 self.gone.add(block)
+                self.start()  # its copy may have stood in the way of others
                 continue
             size = self.sizes[block]
             if self.resident_bytes + size > self.budget_bytes:

@@ -110,6 +110,25 @@ def test_a_block_freed_on_its_way_takes_nothing_with_it() -> None:
         assert (found.copies, found.seconds, found.curve[-1]) == ((), 7.0, (7.0, 0))
 
 
+def test_a_copy_out_of_what_is_freed_makes_way_for_the_next_at_once() -> None:
+    note = Recorder()
+    note.begin()
+    for name in "xy":
+        note.allocate(100, name)
+    note.end("A", "forward", 0.5, ())
+    note.free(0)
+    note.allocate(200, "z")
+    note.begin()
+    note.end("B", "forward", 1.0, ())
+    note.free(1)
+    note.free(2)
+    found = simulate(
+        note.trace(Machine(200, LINK)), [Swap(0, 0, None, None), Swap(1, 0, None, None)]
+    )
+    assert lanes_of(found) == [(1, "out", 0.5, 0.5, 1.5)]
+    assert found.stalls == (Stall(1, 1.0, None, "copy out late"),)
+
+
 # --- rates
 
 
