@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from swapmem.planner.trace import Block, Change, Op, Trace
+from swapmem.planner.trace import Change, Op, Trace
 
 #: A block is kept that is so much smaller than the largest that its segment could do without: it
 #: would cost a computation and save nothing. The Chainer adapter keeps to the same figure.
@@ -185,7 +185,10 @@ class _Rewrite:
         self._at: dict[int, list[Segment]] = defaultdict(list)
         for segment in segments:
             self._at[segment.resumes_at].append(segment)
-        self._position = _positions(trace, segments)
+        # Ops that run again come after what happens between two ops.
+        self._slots = [0]
+        for position in _positions(trace, segments):
+            self._slots += [2 * position + 1, 2 * position + 2]
         self._blocks = list(trace.blocks)
         self._dropped = {block: segment for segment in segments for block in segment.blocks}
         # For a dropped block, once there is one, that which backward finds in its place.
@@ -200,13 +203,13 @@ class _Rewrite:
         for index, op in enumerate(self._old.ops):
             for segment in self._at[index]:
                 self._repeat(segment)
-            self._ops.append(
-                replace(
+            if not self._again.keys().isdisjoint(op.touches):
+                op = replace(
                     op,
                     touches=tuple(self._again.get(block, block) for block in op.touches),
                     writes=tuple(self._again.get(block, block) for block in op.writes),
                 )
-            )
+            self._ops.append(op)
         changes = [
             change
             for slot in sorted(self._changes)
@@ -217,28 +220,24 @@ class _Rewrite:
             self._old, ops=tuple(self._ops), blocks=tuple(self._blocks), changes=tuple(changes)
         )
 
-    def _new_slot(self, slot: int) -> int:
-        index = slot // 2
-        if slot % 2:
-            return 2 * self._position[index] + 1
-        # Ops that run again come after what happens between two ops.
-        return 0 if index == 0 else 2 * self._position[index - 1] + 2
-
     def _shift(self) -> None:
         """Carry over blocks and changes; dropped blocks go at the end of their segment."""
+        slots = self._slots
         for number, block in enumerate(self._old.blocks):
-            born = None if block.born is None else self._new_slot(block.born)
-            freed = None if block.freed is None else self._new_slot(block.freed)
+            born = None if block.born is None else slots[block.born]
+            freed = None if block.freed is None else slots[block.freed]
             if number in self._dropped:
-                freed = self._new_slot(2 * self._dropped[number].last + 2)
+                freed = slots[2 * self._dropped[number].last + 2]
                 self._changes[freed][0].append(Change(freed, number, False))
-            self._blocks[number] = replace(block, born=born, freed=freed)
+            if (born, freed) != (block.born, block.freed):
+                self._blocks[number] = replace(block, born=born, freed=freed)
             if block.carried_from in self._dropped:
                 self._blocks[number] = replace(self._blocks[number], bytes=0, carried_from=None)
         for change in self._old.changes:
             if change.allocates or change.block not in self._dropped:
-                slot = self._new_slot(change.slot)
-                self._changes[slot][1].append(replace(change, slot=slot))
+                slot = slots[change.slot]
+                moved = Change(slot, change.block, change.allocates)
+                self._changes[slot][1].append(moved)
 
     def _repeat(self, segment: Segment) -> None:
         """Run a segment's forward ops again, before the op that comes next."""
@@ -252,13 +251,13 @@ class _Rewrite:
         for change in changes[start : bisect.bisect_left(changes, high, key=_slot)]:
             if change.allocates:
                 copies[change.block] = len(self._blocks)
-                self._copy(change.block, change.slot + offset, end)
+                self._copy(change.block, change.slot + offset)
             elif change.block in copies:
                 self._free(copies[change.block], change.slot + offset)
         for block, copy in copies.items():
             if block in self._dropped:
                 self._again[block] = copy
-                self._free(copy, self._new_slot(2 * self._last_use[block] + 2))
+                self._free(copy, self._slots[2 * self._last_use[block] + 2])
             elif self._blocks[copy].freed is None:
                 # What the segment returns is there already: this one is let go.
                 self._free(copy, end)
@@ -275,9 +274,9 @@ class _Rewrite:
                 )
             )
 
-    def _copy(self, block: int, born: int, end: int) -> None:
+    def _copy(self, block: int, born: int) -> None:
         self._changes[born][2].append(Change(born, len(self._blocks), True))
-        old: Block = self._old.blocks[block]
+        old = self._old.blocks[block]
         self._blocks.append(replace(old, born=born, freed=None, name=f"{old.name} again"))
 
     def _free(self, block: int, slot: int) -> None:
