@@ -83,10 +83,11 @@ def small_weights(weights: Any, share: float) -> Any:
 
 
 def layers(model: chainer.Chain) -> Iterator[tuple[str, L.Convolution2D | L.Linear]]:
-    """Yields every layer with weights, by its name in the model."""
-    for path, link in model.namedlinks():
-        if isinstance(link, L.Convolution2D | L.Linear):
-            yield path.removesuffix("/conv").strip("/"), link
+    """Yields every layer with weights, by its name in the model, the convolutions first."""
+    for kind in (L.Convolution2D, L.Linear):
+        for path, link in model.namedlinks():
+            if isinstance(link, kind):
+                yield path.removesuffix("/conv").strip("/"), link
 
 
 def sparsity(model: chainer.Chain) -> list[LayerSparsity]:

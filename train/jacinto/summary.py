@@ -90,8 +90,8 @@ def _draw_accuracy(axes: Axes, stages: Sequence[Stage]) -> None:
         bars = axes.bar(places, heights, width=0.38, label=f"top-{name[-1]}")
         axes.bar_label(bars, fmt="%.1f", fontsize="small")
     axes.set_xticks(range(len(stages)), [stage.name for stage in stages])
-    axes.set(ylabel="accuracy, %", ylim=(0, 110), title="Accuracy")
-    axes.legend(loc="lower right")
+    axes.set(ylabel="accuracy, %", ylim=(0, 120), title="Accuracy")
+    axes.legend(loc="upper center", ncols=2)
 
 
 def _draw_zeros(axes: Axes, stages: Sequence[Stage]) -> None:
@@ -103,7 +103,7 @@ def _draw_zeros(axes: Axes, stages: Sequence[Stage]) -> None:
         axes.bar(places, heights, width=width, label=stage.name)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize="small")
     axes.set(ylabel="weights that are zero, %", ylim=(0, 100), title="Zeros by layer")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper left", ncols=len(stages))
 
 
 def _share(layers: Sequence[LayerSparsity]) -> float:
