@@ -37,12 +37,18 @@ def changes(problem: Problem, choice: Choice, simulation: Simulation) -> Iterato
     yield replace(choice, timeline=stalled)
     yield replace(choice, timeline=stalled, extra=(), banned=())
     longest = sorted(simulation.stalls, key=lambda stall: (-stall.seconds, stall.op))
-    late = [j for stall in longest if stall.cause != "copy out late" for j in _late(problem, stall)]
-    for share in (1, 2, 4):
+    # All that came late in one phase, such as parameters in the update.
+    for phase in ("update", "backward", "forward"):
+        late = [
+            interval
+            for stall in longest
+            if stall.cause != "copy out late" and problem.phase(stall.op) == phase
+            for interval in _late(problem, stall)
+        ]
         if late:
-            part = late[: -(-len(late) // share)]
-            yield choice.without(*part)
-            yield replace(choice.without(*part), timeline=stalled)
+            yield choice.without(*late)
+            yield replace(choice.without(*late), timeline=stalled)
+            yield choice.without(*late[: -(-len(late) // 3)])
     over = np.flatnonzero(problem.idle.wrapped >= 0).tolist()
     yield choice.without(*over)
     for stall in longest[:_STALLS]:

@@ -43,11 +43,12 @@ def choose_segments(
     it = swapped.simulation
     if not it.misses and it.seconds <= _WORTH * it.compute_seconds:
         return (), swapped
-    chosen = _Sets(trace, machine, order, steps // 3).fastest()
-    found = search(with_recompute(trace, chosen), machine, max(1, steps // 2))
-    if swapped.score_seconds <= found.score_seconds:
-        return (), swapped
-    return chosen, found
+    best: tuple[tuple[str, ...], Found] = ((), swapped)
+    for chosen in _Sets(trace, machine, order, steps // 3).fastest():
+        found = search(with_recompute(trace, chosen), machine, max(1, steps // 3))
+        if found.score_seconds < best[1].score_seconds:
+            best = chosen, found
+    return best
 
 
 def _cheapest_first(trace: Trace) -> list[str]:
@@ -83,8 +84,8 @@ class _Sets:
                 low = middle + 1
         return self._named(frozenset(self._order[:low]))
 
-    def fastest(self) -> tuple[str, ...]:
-        """The best number of first segments of the order; then changes by one, if that helps."""
+    def fastest(self) -> list[tuple[str, ...]]:
+        """The best sets: a number of first segments of the order, changed by one if that helps."""
         count = len(self._order)
         parts = 8 if self._left > 16 else 3
         counts = sorted({round(count * part / parts) for part in range(1, parts + 1)} - {0})
@@ -103,7 +104,8 @@ class _Sets:
                 other = chosen ^ {name}
                 if self._left > 0 and self._judge(other) < self._judge(chosen):
                     chosen, improved = other, True
-        return self._named(chosen)
+        ranked = sorted(self._seconds, key=lambda names: (self._seconds[names], sorted(names)))
+        return [self._named(names) for names in ranked[: 1 + (self._quick_steps > 1)]]
 
     def _first(self, count: int) -> frozenset[str]:
         return frozenset(self._order[:count])

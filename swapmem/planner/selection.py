@@ -93,6 +93,7 @@ class Problem:
 
     def __init__(self, prepared: Prepared, machine: Machine) -> None:
         self.machine = machine
+        self._phases = [op.phase for op in prepared.trace.ops]
         self.budget_bytes = machine.budget_bytes
         self.ops = len(prepared.trace.ops)
         self.live = prepared.live
@@ -109,6 +110,10 @@ class Problem:
         self.out_seconds[self.idle.clean] = 0.0
         self.in_seconds = self.idle.bytes / in_rate + link.latency_seconds
         self.in_seconds[self.idle.before == NEVER] = 0.0
+
+    def phase(self, op: int) -> str:
+        """Of an op; "" for the iteration's end."""
+        return self._phases[op] if op < self.ops else ""
 
     def due(self, timeline: Timeline) -> Reals:
         """When each block is needed again, from this iteration's begin on; inf for never."""

@@ -18,8 +18,8 @@ from swapmem.planner.selection import Choice, Order, Problem, Timeline
 from swapmem.planner.simulate import Simulation, Simulator
 from swapmem.planner.trace import Machine, Trace
 
-# A simulation's work grows with the trace: this much of it is done in about a second.
-_WORK = 160_000
+# A trace of so much work is tried once in about a second, the half of it three times.
+_WORK = 75_000
 _FEWEST_STEPS, _MOST_STEPS = 8, 160
 # Ordered by how much each adds to those before it, over networks, links and budgets of all kinds.
 STARTS: tuple[tuple[Order, float, float, bool], ...] = (
@@ -157,4 +157,4 @@ def default_steps(trace: Trace) -> int:
     """How many plans of a trace are simulated in about a second."""
     touches = sum(len(op.touches) for op in trace.ops)
     work = 4 * len(trace.ops) + len(trace.changes) + touches
-    return min(_MOST_STEPS, max(_FEWEST_STEPS, _WORK // max(work, 1)))
+    return min(_MOST_STEPS, max(_FEWEST_STEPS, int((_WORK / max(work, 1)) ** 1.5)))
