@@ -187,8 +187,7 @@ def test_the_documented_config_is_valid():
         ({"spill_dir": "/tmp"}, "'spill_dir' is for training out of core: add 'ooc: true'"),
         ({"gpu": False, "communicator": "flat"}, "'communicator' 'flat' needs GPUs: take 'naive'"),
         ({"gpu": False, "ooc": True, "host_memory": "1GiB"}, "'host_memory' is pinned for a GPU"),
-        ({"nnodetype": None}, "'nodetype' is missing: one of f_node, h_node, q_node, s_gpu"),
-        ({"nnodetype": None, "scheduler": "slurm"}, "'processes' is missing: how many run"),
+        ({"nnodetype": None}, "'nodetype' is missing: one of f_node, h_node, q_node, s_gpu; or"),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(changes, said):

@@ -95,6 +95,16 @@ def test_grid_engine_is_told_nodes_time_names_and_the_rest(cluster):
     assert Path("launched").read_text().startswith("-np 8 --map-by ppr:4:node -x PATH ")
 
 
+def test_a_grid_engine_without_node_types_is_told_what_the_config_says(cluster, capsys):
+    others = {"pe": "mpi 8"}
+    assert cluster.submit("--dry-run", nodetype=..., processes=4, others=others) == 0
+    script = capsys.readouterr().out
+    assert "\n#$ -pe mpi 8\n" in script
+    assert "#$ -l h_rt=00:20:00\n" in script
+    assert "_node=" not in script
+    assert "mpirun -np 8 --map-by ppr:4:node" in script
+
+
 def test_slurm_is_told_nodes_tasks_gpus_time_names_and_the_rest(cluster):
     cluster.submit(
         scheduler="slurm", nodetype=..., processes=3, jobname="first", stdout="o.log",

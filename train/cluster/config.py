@@ -161,10 +161,11 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if self.nodetype is None and self.scheduler == "sge":
-            raise ValueError(f"'nodetype' is missing: one of {', '.join(NODE_TYPES)}")
         if self.nodetype is None and self.processes is None:
-            raise ValueError("'processes' is missing: how many run on a node, without 'nodetype'")
+            known = ", ".join(NODE_TYPES)
+            raise ValueError(
+                f"'nodetype' is missing: one of {known}; or 'processes', how many run on a node"
+            )
         if self.resume and self.initmodel:
             raise ValueError("'resume' and 'initmodel' are both given: a snapshot has its weights")
         ooc_only = [k for k in ("device_memory", "host_memory", "spill_dir") if getattr(self, k)]
