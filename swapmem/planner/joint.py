@@ -7,7 +7,8 @@ from typing import Literal
 
 from swapmem.planner import memory
 from swapmem.planner.bounds import bound_of
-from swapmem.planner.prepared import prepare
+from swapmem.planner.errors import Infeasible
+from swapmem.planner.prepared import Prepared, prepare
 from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.swap_search import Found, default_steps, search, search_prepared
 from swapmem.planner.trace import Machine, Trace
@@ -43,11 +44,12 @@ def choose_segments(
     it = swapped.simulation
     if not it.misses and it.seconds <= _WORTH * it.compute_seconds:
         return (), swapped
+    sets = _Sets(trace, machine, order, steps // 3)
     best: tuple[tuple[str, ...], Found] = ((), swapped)
-    for chosen in _Sets(trace, machine, order, steps // 3).fastest():
-        found = search(with_recompute(trace, chosen), machine, max(1, steps // 3))
+    for segments in sets.fastest():
+        found = search_prepared(sets.prepared[segments], machine, max(1, steps // 3))
         if found.score_seconds < best[1].score_seconds:
-            best = chosen, found
+            best = sets.named(segments), found
     return best
 
 
@@ -69,8 +71,9 @@ class _Sets:
         self._machine = machine
         self._order = order
         self._quick_steps = 1 + (steps > 8) + (steps > 32)
-        self._left = max(4, steps // self._quick_steps)
+        self._left = max(3, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
+        self.prepared: dict[frozenset[str], Prepared] = {}
 
     def least_that_fits(self) -> tuple[str, ...]:
         """The first segments of the order with which everything fits; all of them if none do."""
@@ -82,9 +85,9 @@ class _Sets:
                 high = middle
             else:
                 low = middle + 1
-        return self._named(frozenset(self._order[:low]))
+        return self.named(frozenset(self._order[:low]))
 
-    def fastest(self) -> list[tuple[str, ...]]:
+    def fastest(self) -> list[frozenset[str]]:
         """The best sets: a number of first segments of the order, changed by one if that helps."""
         count = len(self._order)
         parts = 8 if self._left > 16 else 3
@@ -104,13 +107,14 @@ class _Sets:
                 other = chosen ^ {name}
                 if self._left > 0 and self._judge(other) < self._judge(chosen):
                     chosen, improved = other, True
-        ranked = sorted(self._seconds, key=lambda names: (self._seconds[names], sorted(names)))
-        return [self._named(names) for names in ranked[: 1 + (self._quick_steps > 1)]]
+        ranked = sorted(self.prepared, key=lambda names: (self._seconds[names], sorted(names)))
+        return ranked[: 1 + (self._quick_steps > 1)]
 
     def _first(self, count: int) -> frozenset[str]:
         return frozenset(self._order[:count])
 
-    def _named(self, chosen: frozenset[str]) -> tuple[str, ...]:
+    def named(self, chosen: frozenset[str]) -> tuple[str, ...]:
+        """Its names in the order of forward."""
         return tuple(dict.fromkeys(s.name for s in candidates(self._trace) if s.name in chosen))
 
     def _judge(self, chosen: frozenset[str]) -> float:
@@ -118,14 +122,15 @@ class _Sets:
         if chosen not in self._seconds:
             self._left -= 1
             least = min(self._seconds.values(), default=float("inf"))
-            trace = with_recompute(self._trace, chosen)
-            prepared = prepare(trace)
-            if memory.op_minimum(trace) > self._machine.budget_bytes:
-                seconds = float("inf")
-            else:
-                seconds = bound_of(prepared, self._machine).seconds
-                if seconds < least:
+            prepared = prepare(with_recompute(self._trace, chosen))
+            seconds = bound_of(prepared, self._machine).seconds
+            if seconds < least:
+                try:
                     found = search_prepared(prepared, self._machine, self._quick_steps)
                     seconds = found.score_seconds
+                    self.prepared[chosen] = prepared
+                except Infeasible:
+                    # What runs again needs more at one time than what ran once.
+                    seconds = float("inf")
             self._seconds[chosen] = seconds
         return self._seconds[chosen]
