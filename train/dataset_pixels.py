@@ -30,6 +30,10 @@ def to_rgb(image: Image.Image, box: Box | None = None) -> Image.Image:
     cut = image if box is None else image.crop(box)
     if cut.mode.startswith("I;16"):
         cut = Image.fromarray((np.asarray(cut) >> 8).astype(np.uint8))
+    if cut.mode == "RGB":
+        # Converting would copy it.
+        cut.load()
+        return cut
     return cut.convert("RGB")
 
 
