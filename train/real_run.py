@@ -14,8 +14,10 @@ Exit status: 0 done, and both networks are the same bit for bit; 1 they are not,
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from train.demo import budget
 from train.errors import InputError
 from train.files import replacing
 from train.prepare.commands import prepare
+from train.prepare.tree import EXTENSIONS
 
 #: Where Debian's package tuxpaint-stamps-default has its folders.
 STAMPS = "/usr/share/tuxpaint/stamps"
@@ -110,6 +113,7 @@ def pack(args: argparse.Namespace, out: Path) -> int:
             raise InputError(
                 f"{root}: there is no such directory; Debian's package is tuxpaint-stamps-default"
             )
+        root = _gather(root, out / "images", 2 * args.per_class)
         split = ["--per-class", args.per_class, "--classes", names, "--overwrite"]
         _prepare("split", root, "--list", out / "part", *split)
         for name in ("train", "val"):
@@ -123,6 +127,25 @@ def pack(args: argparse.Namespace, out: Path) -> int:
     return sum(1 for line in names.read_text().splitlines() if line)
 
 
+def _gather(root: Path, target: Path, least: int) -> Path:
+    """Links the images of each folder, however deep they lie, into one folder without others.
+
+    Folders with fewer than `least` images are left out: what is to be validated would be missed.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        images = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in EXTENSIONS]
+        if len(images) < least:
+            continue
+        (target / folder.name).mkdir(parents=True)
+        for image in images:
+            name = "_".join(image.relative_to(folder).parts)
+            (target / folder.name / name).symlink_to(image.resolve())
+    if not target.exists():
+        raise InputError(f"{root}: has no folder of {least} images or more")
+    return target
+
+
 def linear_accuracy(out: Path, insize: int) -> float:
     """Returns what logistic regression reaches on the same pixels."""
     from sklearn.linear_model import LogisticRegression
@@ -134,7 +157,10 @@ def linear_accuracy(out: Path, insize: int) -> float:
         examples = [crops.example(index, 0) for index in range(len(crops))]
         pixels = np.stack([image.ravel() for image, _ in examples])
         parts.append((pixels, np.array([label for _, label in examples])))
-    return float(LogisticRegression(max_iter=100).fit(*parts[0]).score(*parts[1]))
+    with warnings.catch_warnings():
+        # That it could still get a little better is of no interest here.
+        warnings.simplefilter("ignore")
+        return float(LogisticRegression(max_iter=100).fit(*parts[0]).score(*parts[1]))
 
 
 def _prepare(*words: Any) -> None:

@@ -21,6 +21,13 @@ def folders(in_tmp: Path) -> Path:
             size = (*random.integers(20, 60, 2), 3)
             pixels = random.integers(0, 100, size, dtype=np.uint8) + np.uint8(150 * name)
             Image.fromarray(pixels).save(in_tmp / "images" / f"class {name}" / f"{number}.png")
+    # Deeper ones count for the folder at the top.
+    deep = in_tmp / "images" / "class 1" / "deep"
+    deep.mkdir()
+    for number in (1, 2):
+        (in_tmp / "images" / "class 1" / f"{number}.png").rename(deep / f"{number}.png")
+    (in_tmp / "images" / "few").mkdir()
+    Image.new("RGB", (20, 20)).save(in_tmp / "images" / "few" / "0.png")
     return in_tmp / "images"
 
 
@@ -36,9 +43,8 @@ def test_images_of_any_size_become_records_of_both_parts_with_a_mean(folders, in
         example, _ = dataset.CentreCrops(images, mean, 16).example(0, 0)
         assert example.shape == (3, 16, 16)
     assert real_run.linear_accuracy(out, 16) == 1
-    assert sorted(path.name for path in folders.rglob("*.png"))[::2] == [
-        f"{number}.png" for number in range(EACH)
-    ]
+    assert (out / "classes.txt").read_text().split("\n")[:2] == ["class 0", "class 1"]
+    assert len(list(folders.rglob("*.png"))) == CLASSES * EACH + 1
 
 
 def test_images_that_are_not_there_end_the_command_before_anything_is_trained(in_tmp, capsys):
