@@ -59,9 +59,10 @@ def test_a_large_plan_is_made_in_two_seconds(
     ratios: list[float] = []
 
     def plan() -> None:
-        begin = time.perf_counter()
+        # The processor's time: planning is one thread that never waits.
+        begin = time.process_time()
         made = make_plan(trace, machine)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
         ratios.append(made.seconds / made.bound_seconds)
 
     benchmark.pedantic(plan, rounds=ROUNDS)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Literal
 
 from swapmem.planner import memory
-from swapmem.planner.bounds import bound_of
+from swapmem.planner.bounds import Bound, bound_of
 from swapmem.planner.errors import Infeasible
 from swapmem.planner.prepared import Prepared, prepare
 from swapmem.planner.recompute import candidates, with_recompute
@@ -47,7 +47,7 @@ def choose_segments(
     sets = _Sets(trace, machine, order, steps // 3)
     best: tuple[tuple[str, ...], Found] = ((), swapped)
     for segments in sets.fastest():
-        found = search_prepared(sets.prepared[segments], machine, max(1, steps // 3))
+        found = sets.search(segments, max(1, steps // 3))
         if found.score_seconds < best[1].score_seconds:
             best = sets.named(segments), found
     return best
@@ -73,7 +73,7 @@ class _Sets:
         self._quick_steps = 1 + (steps > 8) + (steps > 32)
         self._left = max(3, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
-        self.prepared: dict[frozenset[str], Prepared] = {}
+        self._prepared: dict[frozenset[str], tuple[Prepared, Bound]] = {}
 
     def least_that_fits(self) -> tuple[str, ...]:
         """The first segments of the order with which everything fits; all of them if none do."""
@@ -107,11 +107,16 @@ class _Sets:
                 other = chosen ^ {name}
                 if self._left > 0 and self._judge(other) < self._judge(chosen):
                     chosen, improved = other, True
-        ranked = sorted(self.prepared, key=lambda names: (self._seconds[names], sorted(names)))
+        ranked = sorted(self._prepared, key=lambda names: (self._seconds[names], sorted(names)))
         return ranked[: 1 + (self._quick_steps > 1)]
 
     def _first(self, count: int) -> frozenset[str]:
         return frozenset(self._order[:count])
+
+    def search(self, chosen: frozenset[str], steps: int) -> Found:
+        """Searches longer for the swaps of one of the fastest sets."""
+        prepared, bound = self._prepared[chosen]
+        return search_prepared(prepared, self._machine, bound, steps)
 
     def named(self, chosen: frozenset[str]) -> tuple[str, ...]:
         """Its names in the order of forward."""
@@ -123,12 +128,13 @@ class _Sets:
             self._left -= 1
             least = min(self._seconds.values(), default=float("inf"))
             prepared = prepare(with_recompute(self._trace, chosen))
-            seconds = bound_of(prepared, self._machine).seconds
+            bound = bound_of(prepared, self._machine)
+            seconds = bound.seconds
             if seconds < least:
                 try:
-                    found = search_prepared(prepared, self._machine, self._quick_steps)
+                    found = search_prepared(prepared, self._machine, bound, self._quick_steps)
                     seconds = found.score_seconds
-                    self.prepared[chosen] = prepared
+                    self._prepared[chosen] = prepared, bound
                 except Infeasible:
                     # What runs again needs more at one time than what ran once.
                     seconds = float("inf")

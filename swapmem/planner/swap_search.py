@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swapmem.planner.bounds import bound_of
+from swapmem.planner.bounds import Bound, bound_of
 from swapmem.planner.cover import choose
 from swapmem.planner.errors import Infeasible
 from swapmem.planner.fetches import schedule
@@ -80,12 +80,14 @@ def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
     Returns:
         The best ones found.
     """
-    return search_prepared(prepare(trace), machine, steps or default_steps(trace))
+    prepared = prepare(trace)
+    return search_prepared(
+        prepared, machine, bound_of(prepared, machine), steps or default_steps(trace)
+    )
 
 
-def search_prepared(prepared: Prepared, machine: Machine, steps: int) -> Found:
-    """The same as `search`, for a trace that is prepared already."""
-    bound = bound_of(prepared, machine)
+def search_prepared(prepared: Prepared, machine: Machine, bound: Bound, steps: int) -> Found:
+    """The same as `search`, for a trace whose bound is known already."""
     search = _Search(prepared, machine, bound.seconds, steps)
     starts = _starts(Timeline.without_stalls(prepared))
     best = search.attempt(starts[0])
