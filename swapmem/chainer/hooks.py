@@ -33,9 +33,9 @@ _CALLERS: frozenset[CodeType] = BACKWARD_CODES | {
 }
 # How much of the budget may hold what later backward operations need.
 _WINDOW_SHARE = 0.25
-# An update works through its arrays in steps that each need few of them. Where they are large, to
-# hold them all at once, with the temporary arrays, would ask for a larger budget than training.
-_UPDATE_SHARE = 0.25
+# An update holds parameter, gradient and state, and makes temporary arrays of their size. Where that
+# would ask for more than the budget it goes unannounced: step by step it needs fewer of them.
+_UPDATE_SHARE = 0.6
 
 
 # Identity of the function, identity and code of Chainer's frame that runs it, how many ops were
@@ -141,7 +141,7 @@ class OpHook(chainer.FunctionHook):
         self._passes: list[Lookahead] = []
         self._updates = Updates()
         self._backward_was_last = False
-        self._trains = True
+        self._trains: bool | None = None
         self._is_outermost = False
 
     def __enter__(self) -> OpHook:
@@ -163,6 +163,7 @@ class OpHook(chainer.FunctionHook):
         """Close what an exception left open (called by Chainer)."""
         self._open.clear()
         self._updates.unwatch_all()
+        self._session.end()
         self._engine.abort_ops(self._base_depth, self._current_stream())
 
     def forward_preprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
@@ -170,6 +171,9 @@ class OpHook(chainer.FunctionHook):
         frame = _caller(sys._getframe(1))
         if self._open:
             self._close_dead_ops(frame)
+        if self._trains is None:
+            self._trains = chainer.config.enable_backprop
+            self._session.first_iteration(self._trains)
         # An evaluation has no backward pass that would tell where it ends.
         may_begin = self._backward_was_last or (not self._trains and chainer.config.enable_backprop)
         if may_begin and not self._open and not _is_inside_backward(frame):

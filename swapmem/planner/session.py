@@ -27,11 +27,15 @@ from swapmem.sizes import format_bytes
 if TYPE_CHECKING:
     from swapmem._core import Engine
 
+# With so much of the budget in use the engine begins to copy ahead of need, unless a plan says that
+# there is none.
+_AMPLE = 7 / 8
 # An iteration that waits for less than this part of its time is as good as it gets.
 _STALL_SHARE = 0.01
-# How often a plan is made anew because of its stalls, and because iterations ran otherwise.
+# How often a plan is made anew because of its stalls, and because an iteration was unlike the one
+# before.
 _MOST_REFINEMENTS = 3
-_MOST_SURPRISES = 5
+_MOST_CHANGES = 8
 _SURPRISES: tuple[str, ...] = ("faults", "unplanned_evictions", "plan_misses")
 _RECOMPUTE: dict[str, Recompute] = {"auto": "auto", "swap": "never", "recompute": "always"}
 MODES = (*_RECOMPUTE, "none")
@@ -100,7 +104,8 @@ class Session:
         self._is_first = True
         self._is_new = False
         self._refinements = 0
-        self._surprises = 0
+        self._changes = 0
+        self._gave_up = False
         self._doubts = 0
         self._best: tuple[float, Recorded, Plan] | None = None
         self._recorded: Recorded | None = None
@@ -136,8 +141,22 @@ class Session:
                 self._watch(outcome)
         if trains and self.plan is not None:
             self._engine.follow_plan()
+        self._start_counting()
+
+    def _start_counting(self) -> None:
         self._before = self._engine.stats()
         self._begun_seconds = time.perf_counter()
+
+    def first_iteration(self, trains: bool) -> None:
+        """Says of what kind the iteration is that begins with the first op."""
+        if self._recompute is not None:
+            self._trains = trains
+            self._start_counting()
+
+    def end(self) -> None:
+        """Leaves the model as it was: nothing is recomputed any more."""
+        if self._recomputed:
+            self._choose(())
 
     def op_begins(self, segment: str | None) -> None:
         """Notes the part of the model that the next op belongs to."""
@@ -148,27 +167,20 @@ class Session:
         keys = _SURPRISES if self.plan is not None else ("swap_out_count",)
         return Outcome(
             seconds=time.perf_counter() - self._begun_seconds,
-            stall_seconds=now["stall_seconds"] - before.get("stall_seconds", 0.0),
-            surprises=sum(now[key] - before.get(key, 0) for key in keys),
+            stall_seconds=now["stall_seconds"] - before["stall_seconds"],
+            surprises=sum(now[key] - before[key] for key in keys),
         )
 
     def _watch(self, outcome: Outcome) -> None:
         """Plans anew when iterations go on to run otherwise; a single one, a short batch, may."""
         self._doubts = self._doubts + 1 if outcome.surprises else 0
-        if self._doubts < 2 or self._surprises > _MOST_SURPRISES:
+        if self._doubts < 2 or self._gave_up:
             return
         self._doubts = 0
-        self._surprises += 1
-        if self._surprises <= _MOST_SURPRISES:
-            self._settled = False
-            self._best = None
-            self._refinements = 0
-            self._decide_on(None)
-        else:
-            self.notices.append(
-                "iterations differ from one another: what none of them has in common with the one "
-                "that was planned is left to the least recently used order"
-            )
+        self._settled = False
+        self._best = None
+        self._refinements = 0
+        self._decide_on(None)
 
     def _learn(self, outcome: Outcome, segments: list[str | None]) -> None:
         try:
@@ -183,8 +195,9 @@ class Session:
         if self._is_first:
             self._is_first = False
             recorded = as_next(recorded)
-        if memory.peak(recorded.trace) <= self._budget_bytes:
-            self._settled = True  # nothing has to leave
+        if memory.peak(recorded.trace) <= self._budget_bytes * _AMPLE:
+            self.plan = None  # nothing has to leave
+            self._settled = True
             return
         given = self._recorded
         if self.plan is not None and given is not None and _alike(given.trace, recorded.trace):
@@ -203,7 +216,22 @@ class Session:
             self._refinements += 1
             if outcome.stall_seconds > _STALL_SHARE * outcome.seconds:
                 self._caution *= _CAUTION
+        elif given is not None:
+            self._changes += 1
+            self._best = None
+            self._refinements = 0
+            if self._changes > _MOST_CHANGES:
+                self._give_up()
+                return
         self._make_plan(recorded)
+
+    def _give_up(self) -> None:
+        self.plan = None
+        self._settled = self._gave_up = True
+        self._decide_on(None)
+        self.notices[:] = [
+            "not planned: iterations differ from one another; the least recently used leave"
+        ]
 
     def _settle(self) -> None:
         """Keeps the best plan there was."""
@@ -217,7 +245,7 @@ class Session:
     def _read(self, segments: list[str | None]) -> Recorded:
         return read(
             self._engine.last_iteration(),
-            Machine(self._budget_bytes, _NO_RATES if self._rates is None else self._rates),
+            Machine(self._budget_bytes, self._rates or _NO_RATES),
             self._device,
             self._survivors,
             segments,
@@ -225,11 +253,12 @@ class Session:
         )
 
     def _make_plan(self, recorded: Recorded) -> None:
-        if self._rates is None:
+        exceeds = memory.peak(recorded.trace) > self._budget_bytes
+        if self._rates is None and exceeds:
             self._rates = rates.measure(
                 self._engine, self._budget_bytes, self._current_stream(), self._device
             )
-        machine = Machine(self._budget_bytes, self._rates)
+        machine = Machine(self._budget_bytes, self._rates or _NO_RATES)
         trace = replace(recorded.trace, machine=machine)
         recorded = replace(recorded, trace=trace)
         recompute = "never" if self._recomputed is not None else self._recompute
@@ -291,11 +320,11 @@ class Session:
 
 def _alike(one: Trace, other: Trace) -> bool:
     """Whether a plan for one iteration is one for the other."""
-    return (
-        len(one.blocks) == len(other.blocks)
-        and [op.name for op in one.ops] == [op.name for op in other.ops]
-        and [block.born for block in one.blocks] == [block.born for block in other.blocks]
-    )
+    return _shape(one) == _shape(other)
+
+
+def _shape(trace: Trace) -> tuple[list[str], list[tuple[int, int | None]]]:
+    return [op.name for op in trace.ops], [(block.bytes, block.born) for block in trace.blocks]
 
 
 _NO_RATES = Rates(1e9, 1e9, 1e9, 1e9)
