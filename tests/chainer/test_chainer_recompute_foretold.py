@@ -15,6 +15,7 @@ from swapmem.chainer.segments import recomputing, segment
 from swapmem.planner import record
 from swapmem.planner.memory import profile
 from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.session import Session
 from swapmem.planner.trace import Machine, Rates, Trace
 
 F = chainer.functions
@@ -58,35 +59,30 @@ class Units(chainer.ChainList):
         return F.softmax_cross_entropy(classifier(F.mean(h, axis=(2, 3))), t)
 
 
-class Recorder:
-    """Reads what each iteration was, in place of the session that would plan the next."""
+class Recorder(Session):
+    """Reads what each iteration was, and plans nothing."""
 
     def __init__(self, engine, device, budget_bytes, *_, **__):
+        super().__init__(engine, device, budget_bytes, mode="none")
         self.engine = engine
-        rates = Rates(1e9, 1e9, 1e9, 1e9)
-        self.machine = Machine(budget_bytes, rates)
+        self.machine = Machine(budget_bytes, Rates(1e9, 1e9, 1e9, 1e9))
         self.survivors = {}
-        self.segments = []
+        self.names = []
         traces.clear()
 
     def begin_iteration(self, trains):
-        self.engine.begin_iteration()
-        if self.segments:
-            recorded = record.read(
-                self.engine.last_iteration(), self.machine, "host", self.survivors, self.segments
+        super().begin_iteration(trains)
+        if self.names:
+            found = record.read(
+                self.engine.last_iteration(), self.machine, "host", self.survivors, self.names
             )
-            self.survivors = recorded.survivors()
-            traces.append(recorded.trace)
-        self.segments = []
+            self.survivors = found.survivors()
+            traces.append(found.trace)
+        self.names = []
 
     def op_begins(self, segment):
-        self.segments.append(segment)
-
-    def report_lines(self):
-        return []
-
-    def run_parts(self):
-        return {}
+        super().op_begins(segment)
+        self.names.append(segment)
 
 
 traces: list[Trace] = []
