@@ -68,7 +68,7 @@ def test_an_update_fetches_what_the_next_ones_need(manager):
 def test_an_update_that_would_fill_the_budget_is_left_to_faults():
     engine = FakeEngine()
     model, optimizer = model_and_optimizer()
-    with OpHook(FakeManager(engine, budget_bytes=12 * 64 - 1)):
+    with OpHook(FakeManager(engine, budget_bytes=5 * 64 - 1)):
         step(model, optimizer)
     assert engine.announced(UPDATE) == set()
     assert engine.open == []
