@@ -67,6 +67,14 @@ def test_only_the_first_interval_after_a_write_needs_a_copy_out():
     assert len(set(written.group.tolist())) == 1
 
 
+def test_what_is_born_needs_a_copy_out_the_first_time_only():
+    blocks = [Block(10, born=1, freed=12)]
+    changes = [Change(1, 0, True), Change(12, 0, False)]
+    idle = find(trace_of([(), (), (0,), (), (0,), ()], blocks, changes=changes))
+    assert idle.first.tolist() == [True, False, False]
+    assert not idle.clean.any()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_block_is_used_while_it_is_idle(seed):
     trace = synthetic.random_trace(seed)
