@@ -18,37 +18,24 @@ How they are carried out, exactly:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from swapmem.planner.errors import Infeasible
-from swapmem.planner.oldest import Oldest
+from swapmem.planner.eviction import NOTHING, Eviction
 from swapmem.planner.plan import Swap
-from swapmem.planner.residency import ASKED, COMING, OUT, Residency
+from swapmem.planner.residency import ASKED, COMING, OUT
 from swapmem.planner.simulation import Simulation, Stall
 
 if TYPE_CHECKING:
     from swapmem.planner.simulate import Simulator, Slot
 
-NOTHING: frozenset[int] = frozenset()
 
-
-class Replay(Residency):
+class Replay(Eviction):
     """A device on which the iterations of a trace run one after the other."""
 
     def __init__(self, simulator: Simulator, swaps: list[Swap]) -> None:
-        super().__init__(simulator.sizes, simulator.machine)
-        self.s = simulator
-        self.machine = simulator.machine
+        super().__init__(simulator)
         self.ops = len(simulator.seconds)
-        self.slot = 0
-        self.held = NOTHING  # what the op touches
-        self.came: dict[int, int] = {}  # at which op a block's copy in was complete
-        self.fresh: list[int] = []  # allocated in this slot, one by one
-        self.gone: set[int] = set()  # freed in this slot, one by one
-        self.oldest: Oldest | None = None
         self.repeats = False
-        self.misses = self.miss_bytes = 0
         self.stalls: list[Stall] = []
         self.out_after: list[list[int]] = [[] for _ in range(self.ops + 1)]  # -1 is the last
         self.fetch_at: list[list[int]] = [[] for _ in range(self.ops)]
@@ -72,8 +59,9 @@ class Replay(Residency):
         self.resident_bytes = there - sum(self.sizes[b] for b in self.away)
 
     def _begin_out(self, block: int) -> None:
-        self.away[block] = OUT
-        self.store.hold(block, self.sizes[block])
+        if block not in self.away:
+            self.away[block] = OUT
+            self.store.hold(block, self.sizes[block])
 
     def _begin_fitting(self) -> None:
         """What does not fit at the first begin is out: the first iteration is not what counts."""
@@ -84,7 +72,7 @@ class Replay(Residency):
                 self._begin_out(block)
                 self.resident_bytes -= self.sizes[block]
         if self.resident_bytes > self.budget_bytes:
-            self._refuse(0, self.resident_bytes)
+            self.refuse(self.resident_bytes)
 
     def iterate(self) -> Simulation:
         """One iteration; `repeats` tells afterwards whether the next would be the same."""
@@ -93,7 +81,7 @@ class Replay(Residency):
         self.stalls = []
         op_begin: list[float] = []
         op_end: list[float] = []
-        s, begun, slowdown = self.s, self.now, self.machine.link.slowdown
+        s, begun, slowdown = self.s, self.now, self.s.machine.link.slowdown
         before = self._state()
         self._leave(self.out_after[-1])
         for op in range(self.ops):
@@ -214,7 +202,7 @@ class Replay(Residency):
                 begun, missed = self.now, False
                 self.allocating = True
                 while self.resident_bytes + size > self.budget_bytes:
-                    missed |= self._step(size)
+                    missed |= self.step(size)
                 self.allocating = False
                 self._stalled(begun, None, "no plan" if missed else "copy out late")
             self.count(size)
@@ -240,14 +228,14 @@ class Replay(Residency):
             self.ask(block, True)
         self.start()
         for block in unplanned:
-            self._missed(block)
+            self.missed(block)
         for block in waited_for:
             begun = self.now
             cause = "no plan" if block in unplanned else "copy in late"
             while block in self.away:
                 if self.away[block] == COMING or len(self.lanes.coming) >= self.workers:
                     self.wait()
-                elif self._step(self.sizes[block]):
+                elif self.step(self.sizes[block]):
                     cause = "no plan"
                 elif cause == "copy in late":
                     cause = "copy out late"
@@ -256,60 +244,3 @@ class Replay(Residency):
     def _stalled(self, begun: float, block: int | None, cause: str) -> None:
         if self.now > begun:
             self.stalls.append(Stall(self.slot // 2, self.now - begun, block, cause))
-
-    def _missed(self, block: int) -> None:
-        self.misses += 1
-        self.miss_bytes += self.sizes[block]
-
-    # --- room that no plan makes
-
-    def _step(self, size: int) -> bool:
-        """One step to room for so many bytes: waits, or makes a block leave; True for that."""
-        if self.resident_bytes - self.leaving_bytes + size > self.budget_bytes:
-            victim = self.victim()
-            if victim is not None:
-                self._missed(victim)
-                self.send(victim)
-                self.start()
-                return True
-        if not self.lanes.busy:
-            self._refuse(self.slot // 2, self.resident_bytes + size)
-        self.wait()
-        return False
-
-    def victim(self) -> int | None:
-        """Takes the block that has to leave first from the list; None if none may."""
-        if self.oldest is None:
-            self.oldest = Oldest(self.last_use)
-            born, slot = self.s.born, self.slot
-            self.oldest.add(b for b in range(len(born)) if born[b] < slot and self._may_leave(b))
-            self.oldest.add(self.fresh)
-        return self.oldest.take(self._may_leave, self._is_held)
-
-    def list_again(self, blocks: Iterable[int]) -> None:
-        """These may leave, in the order of their last use as of now."""
-        if self.oldest is not None:
-            self.oldest.add(blocks)
-
-    def last_use(self, block: int) -> int:
-        """The op that used the block last, as far as order of leaving goes."""
-        used = self.s.last_use(block, self.slot // 2)
-        return max(used, self.came.get(block, used))
-
-    def _may_leave(self, block: int) -> bool:
-        freed = self.s.freed[block]
-        live = freed > self.slot or (freed == self.slot and block not in self.gone)
-        return live and block not in self.away and self.s.eligible[block]
-
-    def _is_held(self, block: int) -> bool:
-        return block in self.held or (self.slot % 2 == 1 and self.s.born[block] == self.slot)
-
-    def arrived(self, block: int) -> None:
-        """A block is resident again: as if it had just been used."""
-        self.came[block] = self.slot // 2
-        self.list_again((block,))
-
-    def _refuse(self, op: int, needed_bytes: int) -> None:
-        ops = self.s.trace.ops
-        name = ops[op].name if op < len(ops) else "the end of the iteration"
-        raise Infeasible(name, op, needed_bytes, self.budget_bytes)
