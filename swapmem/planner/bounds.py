@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from swapmem.planner.intervals import NEVER, Integers, Intervals, Spans
-from swapmem.planner.prepared import Prepared, Reals, prepare
+from swapmem.planner.intervals import NEVER, Integers, Intervals
+from swapmem.planner.phases import phases_seconds, rates_alone
+from swapmem.planner.prepared import Prepared, prepare
 from swapmem.planner.trace import Machine, Rates, Trace
-
-# The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
-_SLOTS = 32
-# And with so many begins of the iteration, where one phase of it follows another.
-_CUTS = 6
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def bound_of(prepared: Prepared, machine: Machine) -> Bound:
         further = _beyond_store(idle, excess, machine.store_bytes)
         behind = _both_ways(machine.behind, further, further)
         link = max(link, behind)
-    phases = _phases(prepared, excess, machine.link)
+    phases = phases_seconds(prepared, excess, machine.link)
     return Bound(
         seconds=max(compute, link, phases),
         compute_seconds=compute,
@@ -175,7 +171,7 @@ def _link_seconds(
 
 def _both_ways(link: Rates, out_bytes: int, in_bytes: int) -> float:
     """The least time for bytes in both directions, one after the other or at once."""
-    out_rate, in_rate = _rates_alone(link)
+    out_rate, in_rate = rates_alone(link)
     apart = out_bytes / out_rate + in_bytes / in_rate
     together = min(
         out_bytes / link.duplex_out_bytes_per_second, in_bytes / link.duplex_in_bytes_per_second
@@ -185,112 +181,7 @@ def _both_ways(link: Rates, out_bytes: int, in_bytes: int) -> float:
     return min(apart, together + max(0, rest_out) / out_rate + max(0, rest_in) / in_rate)
 
 
-def _rates_alone(link: Rates) -> tuple[float, float]:
-    """The best rate in each direction; measured rates may come out higher in duplex."""
-    return (
-        max(link.out_bytes_per_second, link.duplex_out_bytes_per_second),
-        max(link.in_bytes_per_second, link.duplex_in_bytes_per_second),
-    )
-
-
 def _beyond_store(idle: Intervals, excess: Integers, store_bytes: int) -> int:
     """The bytes that the store cannot hold and that have to come back from behind it."""
     for_ever = idle.covered(idle.before == NEVER)
     return max(0, int((excess - for_ever).max()) - store_bytes)
-
-
-def _phases(prepared: Prepared, excess: Integers, link: Rates) -> float:
-    """The longest time, over slots, of what must leave before and return after.
-
-    An iteration can be taken to begin anywhere, since it is followed by another: what goes over
-    one begin has to move in between another one and the next.
-    """
-    phases = [op.phase for op in prepared.trace.ops]
-    cuts = [0, *(2 * i for i in range(1, len(phases)) if phases[i] != phases[i - 1])]
-    if not len(prepared.idle):
-        return prepared.compute_seconds
-    return max(_between(prepared, excess, link, cut) for cut in cuts[:_CUTS])
-
-
-def _between(prepared: Prepared, excess: Integers, link: Rates, cut: int) -> float:
-    """The longest of these times from one slot, taken as the begin, to the same one later."""
-    idle, period = prepared.idle, prepared.compute_seconds
-    slots = len(excess)
-    out_rate, in_rate = _rates_alone(link)
-    again = idle.before != NEVER
-    turned = np.arange(cut, cut + slots) % slots
-    excess = excess[turned]
-    times = prepared.times[turned] - prepared.times[cut]
-    times[slots - cut :] += period
-    low = (idle.low - cut) % slots
-    length = np.where(idle.wrapped >= 0, idle.high + 1 + idle.wrapped, idle.high) - idle.low
-    high = np.minimum(low + length, slots - 1)
-    wrapped = np.where(low + length >= slots, low + length - slots, -1)
-
-    over = wrapped >= 0
-    # In each slot: what was out at the begin, and what returns after the end or never.
-    was_out = Spans(wrapped + 1, wrapped, wrapped).bytes_in(slots, idle.bytes)
-    later = ~again | over
-    stays = Spans(low[later], high[later], wrapped[later] * 0 - 1).bytes_in(
-        slots, idle.bytes[later]
-    )
-    gone = over & ~again
-    stays += Spans(low[gone] + slots, high[gone], wrapped[gone]).bytes_in(slots, idle.bytes[gone])
-    must_leave, must_return = excess - was_out, excess - stays
-    rough = np.maximum(times, must_leave / out_rate)
-    rough += np.maximum(period - times, must_return / in_rate)
-
-    release = _releases(idle, times[low])
-    # The op that needs a block back runs after it has come, and all that follows as well.
-    back = np.where(over, wrapped, high) + 1
-    follows = period - np.append(times, period)[back]
-    best = period
-    for slot in np.argsort(-rough, kind="stable")[:_SLOTS].tolist():
-        leaves = (low <= slot) & (slot <= high)
-        returns = (leaves & ~later) | ((wrapped >= slot) & again)
-        full = max(
-            float(times[slot]),
-            _latest(release[leaves], idle.bytes[leaves], int(must_leave[slot]), out_rate),
-        )
-        empty = max(
-            period - float(times[slot]),
-            _latest(follows[returns], idle.bytes[returns], int(must_return[slot]), in_rate),
-        )
-        best = max(best, full + empty)
-    return best
-
-
-def _releases(idle: Intervals, begins: Reals) -> Reals:
-    """When a copy out for each interval can start at the earliest; -inf: before the begin.
-
-    Args:
-        idle: the intervals.
-        begins: when each of them begins.
-
-    Returns:
-        Seconds. The first of a group makes the copy for all of them.
-    """
-    first = np.full(int(idle.group.max(initial=0)) + 1, np.inf)
-    first[idle.group[idle.first]] = begins[idle.first]
-    release = first[idle.group]
-    release[(release > begins) | idle.clean] = -np.inf
-    return release
-
-
-def _latest(key: Reals, sizes: Integers, must_bytes: int, rate: float) -> float:
-    """The largest sum of a key and the time that the bytes of this key and above need.
-
-    Args:
-        key: seconds; for copies out when each can start, for copies in how much follows them.
-        sizes: the bytes of each.
-        must_bytes: how many bytes of all of them have to move.
-        rate: bytes per second.
-
-    Returns:
-        Seconds; 0 if nothing has to move.
-    """
-    order = np.argsort(key, kind="stable")
-    key, sizes = key[order], sizes[order]
-    left = must_bytes - (sizes.cumsum() - sizes)
-    found = (left > 0) & np.isfinite(key)
-    return float((key[found] + left[found] / rate).max(initial=0.0))

@@ -1,0 +1,126 @@
+"""What must have left before a moment and what must be back after it, and how long that takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swapmem.planner.intervals import NEVER, Integers, Intervals, Spans
+from swapmem.planner.prepared import Prepared, Reals
+from swapmem.planner.trace import Rates
+
+# The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
+_SLOTS = 32
+# And with so many begins of the iteration, where one phase of it follows another.
+_CUTS = 6
+
+
+def rates_alone(link: Rates) -> tuple[float, float]:
+    """The best rate in each direction; measured rates may come out higher in duplex."""
+    return (
+        max(link.out_bytes_per_second, link.duplex_out_bytes_per_second),
+        max(link.in_bytes_per_second, link.duplex_in_bytes_per_second),
+    )
+
+
+def phases_seconds(prepared: Prepared, excess: Integers, link: Rates) -> float:
+    """The longest time, over slots, of what must leave before and return after.
+
+    An iteration can be taken to begin anywhere, since it is followed by another: what goes over
+    one begin has to move in between another one and the next.
+
+    Args:
+        prepared: a trace.
+        excess: bytes that have to be out in each slot.
+        link: between device and store.
+
+    Returns:
+        Seconds: no iteration is shorter.
+    """
+    phases = [op.phase for op in prepared.trace.ops]
+    cuts = [0, *(2 * i for i in range(1, len(phases)) if phases[i] != phases[i - 1])]
+    if not len(prepared.idle):
+        return prepared.compute_seconds
+    return max(_between(prepared, excess, link, cut) for cut in cuts[:_CUTS])
+
+
+def _between(prepared: Prepared, excess: Integers, link: Rates, cut: int) -> float:
+    """The longest of these times from one slot, taken as the begin, to the same one later."""
+    idle, period = prepared.idle, prepared.compute_seconds
+    slots = len(excess)
+    out_rate, in_rate = rates_alone(link)
+    again = idle.before != NEVER
+    turned = np.arange(cut, cut + slots) % slots
+    excess = excess[turned]
+    times = prepared.times[turned] - prepared.times[cut]
+    times[slots - cut :] += period
+    low = (idle.low - cut) % slots
+    length = np.where(idle.wrapped >= 0, idle.high + 1 + idle.wrapped, idle.high) - idle.low
+    high = np.minimum(low + length, slots - 1)
+    wrapped = np.where(low + length >= slots, low + length - slots, -1)
+
+    over = wrapped >= 0
+    # In each slot: what was out at the begin, and what returns after the end or never.
+    was_out = Spans(wrapped + 1, wrapped, wrapped).bytes_in(slots, idle.bytes)
+    later = ~again | over
+    nothing = np.full_like(low[later], -1)
+    stays = Spans(low[later], high[later], nothing).bytes_in(slots, idle.bytes[later])
+    gone = over & ~again
+    stays += Spans(low[gone] + slots, high[gone], wrapped[gone]).bytes_in(slots, idle.bytes[gone])
+    must_leave, must_return = excess - was_out, excess - stays
+    rough = np.maximum(times, must_leave / out_rate)
+    rough += np.maximum(period - times, must_return / in_rate)
+
+    release = _releases(idle, times[low])
+    # The op that needs a block back runs after it has come, and all that follows as well.
+    back = np.where(over, wrapped, high) + 1
+    follows = period - np.append(times, period)[back]
+    best = period
+    for slot in np.argsort(-rough, kind="stable")[:_SLOTS].tolist():
+        leaves = (low <= slot) & (slot <= high)
+        returns = (leaves & ~later) | ((wrapped >= slot) & again)
+        full = max(
+            float(times[slot]),
+            _latest(release[leaves], idle.bytes[leaves], int(must_leave[slot]), out_rate),
+        )
+        empty = max(
+            period - float(times[slot]),
+            _latest(follows[returns], idle.bytes[returns], int(must_return[slot]), in_rate),
+        )
+        best = max(best, full + empty)
+    return best
+
+
+def _releases(idle: Intervals, begins: Reals) -> Reals:
+    """When a copy out for each interval can start at the earliest; -inf: before the begin.
+
+    Args:
+        idle: the intervals.
+        begins: when each of them begins.
+
+    Returns:
+        Seconds. The first of a group makes the copy for all of them.
+    """
+    first = np.full(int(idle.group.max(initial=0)) + 1, np.inf)
+    first[idle.group[idle.first]] = begins[idle.first]
+    release = first[idle.group]
+    release[(release > begins) | idle.clean] = -np.inf
+    return release
+
+
+def _latest(key: Reals, sizes: Integers, must_bytes: int, rate: float) -> float:
+    """The largest sum of a key and the time that the bytes of this key and above need.
+
+    Args:
+        key: seconds; for copies out when each can start, for copies in how much follows them.
+        sizes: the bytes of each.
+        must_bytes: how many bytes of all of them have to move.
+        rate: bytes per second.
+
+    Returns:
+        Seconds; 0 if nothing has to move.
+    """
+    order = np.argsort(key, kind="stable")
+    key, sizes = key[order], sizes[order]
+    left = must_bytes - (sizes.cumsum() - sizes)
+    found = (left > 0) & np.isfinite(key)
+    return float((key[found] + left[found] / rate).max(initial=0.0))
