@@ -33,8 +33,8 @@ _CALLERS: frozenset[CodeType] = BACKWARD_CODES | {
 }
 # How much of the budget may hold what later backward operations need.
 _WINDOW_SHARE = 0.25
-# An update holds parameter, gradient and state, and makes temporary arrays of their size. Where that
-# would ask for more than the budget it goes unannounced: step by step it needs fewer of them.
+# An update holds parameter, gradient and state, and makes temporary arrays of that size. Where that
+# would exceed the budget it goes unannounced: step by step it needs fewer of them.
 _UPDATE_SHARE = 0.6
 
 
@@ -141,6 +141,7 @@ class OpHook(chainer.FunctionHook):
         self._passes: list[Lookahead] = []
         self._updates = Updates()
         self._backward_was_last = False
+        self._has_updated = self._sees_updates = False
         self._trains: bool | None = None
         self._is_outermost = False
 
@@ -174,10 +175,8 @@ class OpHook(chainer.FunctionHook):
         if self._trains is None:
             self._trains = chainer.config.enable_backprop
             self._session.first_iteration(self._trains)
-        # An evaluation has no backward pass that would tell where it ends.
-        may_begin = self._backward_was_last or (not self._trains and chainer.config.enable_backprop)
-        if may_begin and not self._open and not _is_inside_backward(frame):
-            self._backward_was_last = False
+        if self._begins_iteration() and not self._open and not _is_inside_backward(frame):
+            self._backward_was_last = self._has_updated = False
             self._trains = chainer.config.enable_backprop
             self._session.begin_iteration(self._trains)
             if self._eligible is not None:
@@ -187,6 +186,14 @@ class OpHook(chainer.FunctionHook):
         add_blocks(in_data, self._minimum_bytes, found)
         add_attributes(function, self._minimum_bytes, found)
         self._begin(function, frame, function.label, found, None)
+
+    def _begins_iteration(self) -> bool:
+        """Whether a forward operation that is inside no other is the first of an iteration."""
+        if not self._trains and chainer.config.enable_backprop:
+            return True  # an evaluation has no backward pass that would tell where it ends
+        if self._sees_updates:
+            return self._has_updated  # several backward passes may go into one update
+        return self._backward_was_last
 
     def forward_postprocess(self, function: Any, in_data: tuple[numpy.ndarray, ...]) -> None:
         """Close the op of a forward operation (called by Chainer)."""
@@ -240,6 +247,7 @@ class OpHook(chainer.FunctionHook):
         frame = _caller(sys._getframe(1))
         if self._open:
             self._close_dead_ops(frame)
+        self._has_updated = self._sees_updates = True
         found: dict[int, int] = {}
         add_update(rule, parameter, self._minimum_bytes, found)
         if 0 < sum(found.values()) <= self._most_update_bytes:

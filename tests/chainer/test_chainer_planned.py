@@ -122,6 +122,24 @@ def test_segments_are_recomputed_where_that_was_asked_for_and_not_after_the_mana
     assert segments.chosen() == frozenset()
 
 
+def test_several_backward_passes_of_one_update_are_one_iteration():
+    def script(training):
+        for _ in range(12):
+            training.model.cleargrads()
+            before = training.memory.stats()
+            for _ in range(3):
+                x = training.random.standard_normal((12, 3, 32, 32)).astype(numpy.float32)
+                training.model(x, numpy.zeros(12, numpy.int32)).backward()
+            training.optimizer.update()
+            after = training.memory.stats()
+            training.counts.append({key: after[key] - before[key] for key in COUNTED})
+
+    _, memory, counts = trained(plan="swap", script=script)
+    assert counts[-1] == dict.fromkeys(COUNTED, 0)
+    ops = [op.name for op in memory.planned()["trace"].ops]
+    assert ops.count("LinearFunction") == 3
+
+
 def test_an_evaluation_between_iterations_is_no_surprise_to_the_plan():
     def script(training):
         training.train(5)
