@@ -87,7 +87,10 @@ TEST_EACH(plan, ops_inside_an_op_and_of_other_threads_are_no_ops_of_the_iteratio
   rig.engine().begin_op("inner", std::vector{program.kept});
   rig.engine().end_op();
   rig.engine().end_op();
-  Task other([&] { program.b(); });
+  Task other([&] {
+    rig.engine().begin_op("other", std::vector{program.kept});
+    rig.engine().end_op();
+  });
   other.join();
   rig.engine().begin_iteration();
   const std::string k = " " + std::to_string(rig.engine().block(program.kept)->id);
@@ -206,6 +209,53 @@ TEST_EACH(plan, a_fetch_waits_for_room_and_leaves_what_the_op_will_allocate, pai
   rig.finish();
 }
 
+TEST_EACH(plan, a_fetch_starts_when_what_makes_room_for_it_has_left, pairs()) {
+  Rig rig(kind, budget_of(4));
+  const Address leaving = rig.make(3 * block_bytes);
+  const Address coming = rig.make();
+  rig.engine().wait(rig.engine().swap_out(coming));
+  const Address filler = rig.make();
+  rig.engine().drain();
+  const auto there = [&](Address a, std::size_t blocks) {
+    return PlanBlock{blocks * block_bytes, a, rig.engine().block(a)->id, none, none, 0};
+  };
+  rig.engine().set_plan(
+      {{there(leaving, 3), there(coming, 1)}, {}, {step({}, {0}), step({1}), step()}}, names);
+  rig.engine().begin_iteration();
+  rig.engine().follow_plan();
+  rig.store().writes.close();
+  rig.engine().begin_op("a", std::vector{leaving, filler});
+  rig.engine().end_op();
+  rig.engine().begin_op("b", {});
+  CHECK_EQUAL(name(rig.state(coming)), std::string("out"));
+  rig.store().writes.open();
+  rig.engine().drain();  // no other call lets it come
+  CHECK(accessible(rig.state(coming)));
+  CHECK_EQUAL(name(rig.state(leaving)), std::string("out"));
+  rig.engine().end_op();
+  rig.verify_all();
+  rig.finish();
+}
+
+TEST_EACH(plan, a_block_that_is_just_leaving_is_fetched_when_it_has_left, pairs()) {
+  Rig rig(kind);
+  Program program{rig, rig.make()};
+  rig.engine().set_plan({{program.kept_block()}, {}, {step({}, {0}), step({0}), step()}}, names);
+  rig.engine().begin_iteration();
+  rig.engine().follow_plan();
+  rig.device().moves.close();
+  program.a();
+  rig.device().moves.await_waiting(1);
+  rig.engine().begin_op("b", {});
+  CHECK_EQUAL(name(rig.state(program.kept)), std::string("evicting"));
+  rig.device().moves.open();
+  rig.engine().drain();
+  CHECK(accessible(rig.state(program.kept)));
+  rig.engine().end_op();
+  rig.verify_all();
+  rig.finish();
+}
+
 TEST_EACH(plan, another_op_than_the_next_ends_it_until_the_next_iteration, pairs()) {
   Rig rig(kind);
   Program program{rig, rig.make()};
@@ -281,7 +331,10 @@ TEST_EACH(plan, nothing_is_copied_ahead_of_need_while_it_is_followed, pairs()) {
   program.a();  // fills the budget
   rig.engine().drain();
   CHECK_EQUAL(rig.engine().stats().swap_out_count, 0u);
+  rig.engine().wait(rig.engine().swap_out(others[0]));
   CHECK_EQUAL(rig.engine().prefetch(others), others.size());
+  rig.engine().drain();
+  CHECK_EQUAL(name(rig.state(others[0])), std::string("out"));
   rig.finish();
 }
 
