@@ -225,6 +225,7 @@ TEST_EACH(plan, a_fetch_starts_when_what_makes_room_for_it_has_left, pairs()) {
   rig.engine().follow_plan();
   rig.store().writes.close();
   rig.engine().begin_op("a", std::vector{leaving, filler});
+  rig.write_in_open_op(leaving);  // so that it has to be copied
   rig.engine().end_op();
   rig.engine().begin_op("b", {});
   CHECK_EQUAL(name(rig.state(coming)), std::string("out"));
