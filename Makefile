@@ -13,13 +13,19 @@ CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja 
 	-DSWAPMEM_PYTHON=OFF -DSWAPMEM_TESTS=ON
 CTEST := $(BIN)/ctest --output-on-failure --no-tests=error --parallel 2
 
-.PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python bench \
-	gpu-check format clean
+# What a GPU would be needed for if the tests had no stand-in for its driver.
+COVERED := csrc/cuda/(cuda_device|streams|handles|cuda_link|context)\.cpp \
+	csrc/host/(pinned_store|slab_arena|tiered_store|tiered_moves)\.cpp
+COVERING := cuda_device|cuda_link|cuda_streams|device|driver|fences|pinned_store|store|tiered_store
+
+.PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python coverage \
+	bench gpu-check format clean
 
 help:
 	@echo "make demo             train a network in a fraction of the memory it needs"
 	@echo "make test             linters, C++ suites (plain and with sanitizers), Python suites"
 	@echo "make lint | test-cpp | test-sanitizers | test-python     the parts of make test"
+	@echo "make coverage         which lines of the CUDA device and its stores the C++ suites run"
 	@echo "make bench            every benchmark against its bar (long); RECORD=1 keeps the results"
 	@echo "make gpu-check        on a machine with a GPU: its tests and benchmarks, in ten minutes"
 	@echo "make format           let the formatters rewrite the sources"
@@ -57,6 +63,17 @@ test-python: $(VENV)/.installed-dev
 	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda
 	$(BIN)/python -m pytest
+
+# Lines that only a forked child runs do not count: it ends without telling.
+coverage: $(VENV)/.installed-dev
+	$(CMAKE) -B build/cpp-coverage -DCMAKE_BUILD_TYPE=None \
+		-DCMAKE_CXX_FLAGS='-O0 --coverage -fprofile-update=atomic'
+	$(BIN)/cmake --build build/cpp-coverage
+	find build/cpp-coverage -name '*.gcda' -delete
+	$(CTEST) --test-dir build/cpp-coverage -R '^($(COVERING))$$'
+	$(BIN)/gcovr --root . $(foreach files,$(COVERED),--filter '$(files)') --fail-under-line 95 \
+		--gcov-object-directory build/cpp-coverage \
+		build/cpp-coverage/CMakeFiles/swapmem_host.dir build/cpp-coverage/CMakeFiles/swapmem_cuda.dir
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest bench -o addopts= -o timeout=0 -o faulthandler_timeout=0 \
