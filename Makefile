@@ -16,7 +16,7 @@ CTEST := $(BIN)/ctest --output-on-failure --no-tests=error --parallel 2
 # What a GPU would be needed for if the tests had no stand-in for its driver.
 COVERED := csrc/cuda/(cuda_device|streams|handles|cuda_link|context)\.cpp \
 	csrc/host/(pinned_store|slab_arena|tiered_store|tiered_moves)\.cpp
-COVERING := cuda_device|cuda_link|cuda_streams|device|driver|fences|pinned_store|store|tiered_store
+COVERING := cuda_.*|device|driver|fences|pinned_store|scarce_memory|store|tiered_store
 
 .PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python coverage \
 	bench gpu-check format clean

@@ -50,13 +50,13 @@ PinnedStore::PinnedStore(std::shared_ptr<Link> link, std::size_t budget_bytes,
 
 std::optional<Slot> PinnedStore::try_reserve(std::size_t bytes) {
   try {
-    Record record;
-    record.bytes = bytes;
-    record.extents = arena_.take(bytes);
-    if (record.extents.empty()) return std::nullopt;
+    const std::vector<Extent> extents = arena_.take(bytes);
+    if (extents.empty()) return std::nullopt;
     std::optional<Extent> name;
-    const std::vector<Extent> extents = record.extents;  // to be given back if the rest fails
     try {
+      Record record;
+      record.bytes = bytes;
+      record.extents = extents;
       for (const Extent& extent : extents) {
         record.memory.push_back({arena_.at(extent.offset), extent.bytes});
       }
