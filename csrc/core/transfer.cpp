@@ -43,9 +43,30 @@ void TransferQueue::raise(const std::shared_ptr<Job>& job, Priority priority) {
 }
 
 bool TransferQueue::yields(std::size_t priority) const {
-  return priority == static_cast<std::size_t>(Priority::demand_out) &&
-         2 * (busy_with_out_ + 1) > workers_.size() && workers_.size() > 1 &&
-         !queues_[static_cast<std::size_t>(Priority::prefetch)].empty();
+  const auto waits = [&](Priority other) {
+    return !queues_[static_cast<std::size_t>(other)].empty();
+  };
+  const std::size_t workers = workers_.size();
+  if (workers < 2) return false;
+  switch (static_cast<Priority>(priority)) {
+    case Priority::demand_in:
+      return 2 * busy_[index(Direction::in)] >= workers && waits(Priority::demand_out);
+    case Priority::demand_out:
+      return 2 * (busy_[index(Direction::out)] + 1) > workers &&
+             (waits(Priority::demand_in) || waits(Priority::prefetch));
+    default:
+      return false;
+  }
+}
+
+// The job to serve next: the first, or, while the first is copied and nobody prepares another, the
+// first that is to be filled after it. Memory is then mapped while the link is busy.
+TransferQueue::Queue::iterator TransferQueue::next_of(Queue& queue) const {
+  const auto first = queue.begin();
+  if (preparing_fills_ > 0 || !(*first)->prepared) return first;
+  const auto second = std::next(first);
+  if (second == queue.end() || (*second)->prepared) return first;
+  return (*second)->direction == Direction::in ? second : first;
 }
 
 // Called with the lock held. A job leaves its queue when its last chunk is taken, and while it is
@@ -54,10 +75,12 @@ std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes
   for (std::size_t priority = 0; priority < priority_count; ++priority) {
     auto& queue = queues_[priority];
     if (queue.empty() || yields(priority)) continue;
-    std::shared_ptr<Job> job = queue.front();
-    if (job->direction == Direction::out) ++busy_with_out_;
+    const auto next = next_of(queue);
+    std::shared_ptr<Job> job = *next;
+    ++busy_[index(job->direction)];
     if (!job->prepared) {
-      queue.pop_front();
+      if (job->direction == Direction::in) ++preparing_fills_;
+      queue.erase(next);
       job->queued = false;
       bytes = 0;
       return job;
@@ -94,13 +117,17 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
   bool ended = false;
   {
     std::lock_guard lock(mutex_);
-    if (job->direction == Direction::out) --busy_with_out_;
+    --busy_[index(job->direction)];
     if (error && !job->error) job->error = error;
     if (bytes == 0) {
       job->prepared = true;
+      if (job->direction == Direction::in) --preparing_fills_;
       if (wanted && !job->error) {
         job->queued = true;
-        queues_[static_cast<std::size_t>(job->priority)].push_front(job);
+        auto& queue = queues_[static_cast<std::size_t>(job->priority)];
+        const auto place = std::find_if(queue.begin(), queue.end(),
+                                        [](const auto& other) { return !other->prepared; });
+        queue.insert(place, job);
       } else {
         ended = true;
       }

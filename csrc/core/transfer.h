@@ -30,8 +30,9 @@ namespace swapmem {
 
 enum class Direction { out, in };
 
-// First come those that somebody waits for. While blocks are to be prefetched, copies out leave
-// them half of the workers: a link carries both directions at once.
+// First come those that somebody waits for. While there is work of both directions, neither takes
+// more than half of the workers from the other, but for the background: a link carries both at
+// once.
 enum class Priority : std::size_t { demand_in, demand_out, prefetch, background };
 constexpr std::size_t priority_count = 4;
 
@@ -69,9 +70,16 @@ class TransferQueue {
   void raise(const std::shared_ptr<Job>& job, Priority priority);
 
  private:
+  using Queue = std::deque<std::shared_ptr<Job>>;
+
+  static constexpr std::size_t index(Direction direction) {
+    return static_cast<std::size_t>(direction);
+  }
+
   void work();
   std::shared_ptr<Job> take(std::size_t& offset, std::size_t& bytes);
   bool yields(std::size_t priority) const;
+  Queue::iterator next_of(Queue& queue) const;
   void run(const std::shared_ptr<Job>& job, std::size_t offset, std::size_t bytes);
 
   Store& store_;
@@ -79,8 +87,9 @@ class TransferQueue {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
-  std::array<std::deque<std::shared_ptr<Job>>, priority_count> queues_;
-  std::size_t busy_with_out_ = 0;  // workers
+  std::array<Queue, priority_count> queues_;  // those that are prepared first
+  std::array<std::size_t, 2> busy_{};         // workers, by direction
+  std::size_t preparing_fills_ = 0;
   std::vector<std::thread> workers_;
 };
 

@@ -95,6 +95,55 @@ TEST(transfer, copies_out_leave_half_of_the_workers_to_what_is_prefetched) {
   bench.await_ended(2);
 }
 
+TEST(transfer, who_waits_for_copies_in_leaves_half_of_the_workers_to_copies_out) {
+  Bench bench(4);
+  bench.store.writes.close();
+  bench.store.reads.close();
+  bench.queue.submit(bench.job(Direction::out, 16), Priority::demand_out);
+  bench.store.writes.await_waiting(4);
+  const Slot slot = bench.store.reserve(16 * chunk_bytes);
+  bench.queue.submit(bench.job(Direction::in, 16, slot), Priority::demand_in);
+  bench.store.writes.let_pass(4);
+  bench.store.reads.await_waiting(2);
+  bench.store.writes.await_waiting(2);
+  bench.store.reads.let_pass(1);
+  bench.store.reads.await_waiting(2);
+  CHECK_EQUAL(bench.store.writes.waiting(), 2u);
+  bench.store.writes.open();
+  bench.store.reads.open();
+  bench.await_ended(2);
+}
+
+TEST(transfer, a_block_is_made_ready_to_be_filled_while_the_one_before_is_copied) {
+  Bench bench(2);
+  bench.store.reads.close();
+  Gate preparing;
+  const auto ready = [&](Job&) {
+    preparing.pass();
+    return true;
+  };
+  std::vector<std::shared_ptr<Job>> jobs;
+  for (int i = 0; i < 3; ++i) {
+    jobs.push_back(bench.job(Direction::in, 3));
+    jobs.back()->prepare = ready;
+    fill(reinterpret_cast<Address>(bench.memory.data()), 3 * chunk_bytes, 1);
+    bench.store.write(jobs.back()->slot, 0, bench.memory.data(), 3 * chunk_bytes);
+  }
+  bench.queue.submit(jobs[0], Priority::demand_in);
+  bench.store.reads.await_waiting(2);
+  preparing.close();
+  bench.queue.submit(jobs[1], Priority::demand_in);
+  bench.queue.submit(jobs[2], Priority::demand_in);
+  bench.store.reads.let_pass(1);
+  preparing.await_waiting(1);  // though the first has a chunk left
+  bench.store.reads.let_pass(1);
+  bench.store.reads.await_waiting(1);
+  CHECK_EQUAL(preparing.waiting(), 1u);  // one ahead is enough
+  preparing.open();
+  bench.store.reads.open();
+  bench.await_ended(3);
+}
+
 TEST(transfer, one_large_job_keeps_every_worker_busy) {
   Bench bench(4);
   bench.store.writes.close();
