@@ -39,6 +39,8 @@ _MOST_CHANGES = 8
 _SURPRISES: tuple[str, ...] = ("faults", "unplanned_evictions", "plan_misses")
 _RECOMPUTE: dict[str, Recompute] = {"auto": "auto", "swap": "never", "recompute": "always"}
 MODES = (*_RECOMPUTE, "none")
+# So much has to be copied each way before a rate is believed.
+_TELLING_BYTES = 32 << 20
 # A plan that stalls was too hopeful about the link.
 _CAUTION = 0.9
 
@@ -51,11 +53,13 @@ class Outcome:
         seconds: its time.
         stall_seconds: of which it waited.
         surprises: faults, evictions that were not planned, and ops that were not expected.
+        rates: what the link reached while ops ran; None if too little was copied to tell.
     """
 
     seconds: float
     stall_seconds: float
     surprises: int
+    rates: Rates | None
 
 
 class Session:
@@ -169,6 +173,7 @@ class Session:
             seconds=time.perf_counter() - self._begun_seconds,
             stall_seconds=now["stall_seconds"] - before["stall_seconds"],
             surprises=sum(now[key] - before[key] for key in keys),
+            rates=_reached(before, now),
         )
 
     def _watch(self, outcome: Outcome) -> None:
@@ -214,6 +219,7 @@ class Session:
                 self._settle()
                 return
             self._refinements += 1
+            self._rates = outcome.rates or self._rates
             if outcome.stall_seconds > _STALL_SHARE * outcome.seconds:
                 self._caution *= _CAUTION
         elif given is not None:
@@ -323,8 +329,22 @@ def _alike(one: Trace, other: Trace) -> bool:
     return _shape(one) == _shape(other)
 
 
-def _shape(trace: Trace) -> tuple[list[str], list[tuple[int, int | None]]]:
-    return [op.name for op in trace.ops], [(block.bytes, block.born) for block in trace.blocks]
+def _shape(trace: Trace) -> tuple[list[str], list[int], list[tuple[int, int]]]:
+    # What is there at the begin stands in the order of its addresses, which may be any.
+    there = sorted(block.bytes for block in trace.blocks if block.born is None)
+    made = [(block.bytes, block.born) for block in trace.blocks if block.born is not None]
+    return [op.name for op in trace.ops], there, made
+
+
+def _reached(before: dict[str, Any], now: dict[str, Any]) -> Rates | None:
+    rate = {}
+    for way in ("out", "in"):
+        moved = now[f"swap_{way}_bytes"] - before[f"swap_{way}_bytes"]
+        busy_seconds = now[f"swap_{way}_busy_seconds"] - before[f"swap_{way}_busy_seconds"]
+        if moved < _TELLING_BYTES or busy_seconds <= 0:
+            return None
+        rate[way] = moved / busy_seconds
+    return Rates(rate["out"], rate["in"], rate["out"], rate["in"])
 
 
 _NO_RATES = Rates(1e9, 1e9, 1e9, 1e9)
