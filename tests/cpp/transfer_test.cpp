@@ -84,9 +84,10 @@ TEST(transfer, copies_out_leave_half_of_the_workers_to_what_is_prefetched) {
   bench.queue.submit(bench.job(Direction::out, 16), Priority::demand_out);
   bench.store.writes.await_waiting(4);  // nothing else is there: all of them
   bench.queue.submit(bench.job(Direction::in, 16, slot), Priority::prefetch);
-  bench.store.writes.let_pass(2);
-  bench.store.reads.await_waiting(2);
-  bench.store.writes.await_waiting(2);
+  for (const std::size_t readers : {1, 2}) {  // one by one: a job in preparation is in no queue
+    bench.store.writes.let_pass(1);
+    bench.store.reads.await_waiting(readers);
+  }
   bench.store.writes.let_pass(1);
   bench.store.writes.await_waiting(2);
   CHECK_EQUAL(bench.store.reads.waiting(), 2u);
@@ -103,12 +104,15 @@ TEST(transfer, who_waits_for_copies_in_leaves_half_of_the_workers_to_copies_out)
   bench.store.writes.await_waiting(4);
   const Slot slot = bench.store.reserve(16 * chunk_bytes);
   bench.queue.submit(bench.job(Direction::in, 16, slot), Priority::demand_in);
-  bench.store.writes.let_pass(4);
-  bench.store.reads.await_waiting(2);
+  for (const std::size_t readers : {1, 2}) {
+    bench.store.writes.let_pass(1);
+    bench.store.reads.await_waiting(readers);
+  }
+  bench.store.writes.let_pass(1);
   bench.store.writes.await_waiting(2);
   bench.store.reads.let_pass(1);
   bench.store.reads.await_waiting(2);
-  CHECK_EQUAL(bench.store.writes.waiting(), 2u);
+  bench.store.writes.await_waiting(2);
   bench.store.writes.open();
   bench.store.reads.open();
   bench.await_ended(2);
