@@ -18,12 +18,13 @@ COVERED := csrc/cuda/(cuda_device|streams|handles|cuda_link|context)\.cpp \
 	csrc/host/(pinned_store|slab_arena|tiered_store|tiered_moves)\.cpp
 COVERING := cuda_.*|device|driver|fences|pinned_store|scarce_memory|store|tiered_store
 
-.PHONY: help demo test lint test-cpp test-sanitizers test-address test-thread test-python coverage \
+.PHONY: help demo test test-nightly lint test-cpp test-sanitizers test-address test-thread test-python coverage \
 	bench gpu-check format clean
 
 help:
 	@echo "make demo             train a network in a fraction of the memory it needs"
 	@echo "make test             linters, C++ suites (plain and with sanitizers), Python suites"
+	@echo "make test-nightly       what takes too long for every run: the simulator against the engine"
 	@echo "make lint | test-cpp | test-sanitizers | test-python     the parts of make test"
 	@echo "make coverage         which lines of the CUDA device and its stores the C++ suites run"
 	@echo "make bench            every benchmark against its bar (long); RECORD=1 keeps the results"
@@ -57,6 +58,9 @@ test-address test-thread: test-%: $(VENV)/.installed-dev
 		-DSWAPMEM_SANITIZE=$*
 	$(BIN)/cmake --build build/cpp-$*
 	$(CTEST) --test-dir build/cpp-$*
+
+test-nightly: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m nightly
 
 # The tests of the CUDA device run programs on the stand-in for its driver.
 test-python: $(VENV)/.installed-dev
