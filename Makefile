@@ -66,7 +66,7 @@ test-nightly: $(VENV)/.installed-dev
 test-python: $(VENV)/.installed-dev
 	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Lines that only a forked child runs do not count: it ends without telling.
 coverage: $(VENV)/.installed-dev

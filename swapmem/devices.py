@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import tempfile
@@ -137,7 +138,7 @@ def _host_engine(device: Device, wish: Wish) -> _core.Engine:
     else:
         budget_bytes = parse_bytes(wish.device_memory)
     directory = tempfile.gettempdir() if wish.spill_dir is None else os.fspath(wish.spill_dir)
-    return _core.host_engine(
+    arguments = (
         budget_bytes,
         directory,
         _spill_bytes(wish, directory),
@@ -147,6 +148,14 @@ def _host_engine(device: Device, wish: Wish) -> _core.Engine:
         _WORKERS,
         _CHUNK_BYTES,
     )
+    try:
+        return _core.host_engine(*arguments)
+    except DeviceError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # Too many are alive: some of them, perhaps, only because of arrays that wait to be collected.
+        gc.collect()
+        return _core.host_engine(*arguments)
 
 
 def _cuda_engine(device: Device, ordinal: int, wish: Wish) -> _core.Engine:

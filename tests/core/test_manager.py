@@ -1,5 +1,6 @@
 """What a manager promises: who may enter, what its calls do, what it tells."""
 
+import gc
 import threading
 import time
 from pathlib import Path
@@ -253,3 +254,17 @@ def test_paranoid_swaps_out_what_no_operation_holds(tmp_path: Path) -> None:
         assert int(a[0]) + int(b[0]) == 3
         memory.engine.end_op()
         assert [fault.op for fault in memory.faults()] == ["undeclared"]
+
+
+def test_managers_that_wait_only_to_be_collected_make_room_for_new_ones():
+    def leave_a_cycle():
+        with swapmem.Manager(device="host", device_memory="1MiB"):
+            arrays = [np.ones(1 << 14)]
+            arrays.append(arrays)
+
+    gc.disable()
+    try:
+        for _ in range(40):  # at most 16 are alive
+            leave_a_cycle()
+    finally:
+        gc.enable()
