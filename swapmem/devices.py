@@ -153,7 +153,7 @@ def _host_engine(device: Device, wish: Wish) -> _core.Engine:
     except DeviceError as error:
         if error.errno != errno.ENOSPC:
             raise
-        # Too many are alive: some of them, perhaps, only because of arrays that wait to be collected.
+        # Too many are alive, some perhaps only because of arrays that wait to be collected.
         gc.collect()
         return _core.host_engine(*arguments)
 
