@@ -22,9 +22,13 @@ void PlanRun::miss() {
   ++misses_;
 }
 
-void PlanRun::begin_iteration(bool planned) {
+void PlanRun::end_iteration() {
   if (follows_ && next_op_ != plan_->steps.size()) miss();
-  follows_ = planned && plan_ != nullptr;
+  follows_ = false;
+}
+
+void PlanRun::begin_iteration() {
+  follows_ = plan_ != nullptr;
   next_op_ = 0;
   slot_ = ordinal_ = 0;
   need_bytes_ = 0;

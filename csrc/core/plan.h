@@ -62,8 +62,8 @@ class PlanRun {
   void set(std::shared_ptr<const Plan> plan, std::vector<Bound> bound);
 
   bool follows() const { return follows_; }
-  // If it is not `planned` it runs without the plan.
-  void begin_iteration(bool planned);
+  void begin_iteration();  // which follows the plan, if there is one
+  void end_iteration();
   // If the op is not the one that is due the plan is left.
   void begin_op(std::uint32_t op);
   void allocated(Block& block);

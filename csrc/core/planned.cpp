@@ -30,7 +30,7 @@ void Engine::begin_iteration() {
   drain_magazine(lock);
   ++totals_.iterations;
   record(EventKind::iteration, nullptr, 0, 0);
-  plan_.begin_iteration(false);
+  plan_.end_iteration();
   start_recording(thread_ops());
 }
 
@@ -56,7 +56,7 @@ void Engine::note(RecordKind kind, const Block& block) {
 void Engine::follow_plan() {
   Lock lock(mutex_);
   recorder_.begin_again(now_seconds());
-  plan_.begin_iteration(true);
+  plan_.begin_iteration();
   if (!plan_.follows()) return;
   ++totals_.planned_iterations;
   for (const std::uint32_t number : plan_.leave()) to_leave_.push_back(plan_.bound(number));
