@@ -16,11 +16,11 @@ if not __package__:
 import numpy as np
 from numpy.typing import NDArray
 
+from swapmem.files import replacing
 from train.batches import SweepBatches
 from train.dataset import Pictures
 from train.dataset_images import Images
 from train.errors import InputError
-from train.files import replacing
 from train.imagelist import read_list
 
 #: Images that are decoded together.

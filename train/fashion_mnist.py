@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 
 #: Where Debian's package dataset-fashion-mnist has the files.
 SOURCE = "/usr/share/datasets/fashion-mnist"

@@ -7,7 +7,7 @@ from typing import Any
 from chainer import training
 from matplotlib.figure import Figure
 
-from train.files import replacing
+from swapmem.files import replacing
 
 
 class PlotLog(training.Extension):

@@ -27,10 +27,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from swapmem.files import replacing
 from train import dataset, fashion_mnist
 from train.demo import budget
 from train.errors import InputError
-from train.files import replacing
 from train.prepare.commands import prepare
 from train.prepare.tree import EXTENSIONS
 

@@ -15,11 +15,11 @@ import swapmem
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import load_run
 from swapmem.explain.text import summary
+from swapmem.files import replacing
 from train import optimizers, schedules, snapshots
 from train.data import Data, make_batches, read_data
 from train.devices import choose_device, make_manager, memory_options
 from train.errors import InputError
-from train.files import replacing
 from train.launch import require_processes
 from train.measure import digest
 from train.models import ARCHITECTURES

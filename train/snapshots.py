@@ -14,8 +14,8 @@ import chainer
 import numpy as np
 from chainer import serializers, training
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 
 _PREFIX = "snapshot_iter_"
 _MODEL = "updater/model:main/"

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import statistics
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.table import Table
 import swapmem
 from swapmem.cli.case import Case, Outcome
 from swapmem.cli.site import Site, in_memory
+from swapmem.files import write_text
 
 #: Raised when a key of the JSON changes its meaning or goes away.
 SCHEMA = 1
@@ -148,16 +148,4 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    file, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(file, "w") as out:
-            json.dump(content, out, indent=1)
-            out.write("\n")
-        # Made for its owner alone; a result is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_text(path, json.dumps(content, indent=1) + "\n")

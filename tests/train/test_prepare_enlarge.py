@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_no_half_image(tree, monkeypatch):
 
     with monkeypatch.context() as patch:
         done("enlarge", tree, "claimed", "--size", 30)
-        patch.setattr("train.files.os.fsync", full)
+        patch.setattr("swapmem.files.os.fsync", full)
         assert "No space left" in refused("enlarge", tree, "large", "--size", 30)
     assert not [name for name in files("large") if name.endswith("JPEG")]
     done("enlarge", tree, "large", "--size", 30)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from chainer import serializers
 
+from swapmem.files import replacing
 from train import optimizers, snapshots
 from train.batches import EndlessBatches, SweepBatches
 from train.errors import InputError
-from train.files import replacing
 from train.schedules import Fixed
 from train.snapshots import load_model, load_trainer, newest, save
 from train.trainer import Recipe, Until, make_trainer

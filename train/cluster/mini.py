@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 from train.imagelist import ImageList, read_list
 
 #: Numbers of classes that a config may ask for.

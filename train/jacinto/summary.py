@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from train.files import replacing
+from swapmem.files import replacing
 from train.jacinto.accuracy import Accuracy
 from train.jacinto.pruning import LayerSparsity, zero_share
 

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130

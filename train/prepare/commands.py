@@ -6,10 +6,10 @@ import click
 import numpy as np
 from PIL import Image
 
+from swapmem.files import replacing
 from train.compute_mean import mean_image
 from train.dataset import open_images
 from train.errors import InputError
-from train.files import replacing
 from train.prepare import choose, classes, lists
 from train.prepare.command_line import (
     OneLineErrors,

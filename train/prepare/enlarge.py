@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 from train.prepare.journal import changes
 from train.prepare.parallel import ordered
 from train.prepare.transform import Recode, encode

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 
 _FORMAT = "train.prepare journal"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import lmdb
 
+from swapmem.files import replacing
 from train.errors import InputError
-from train.files import replacing
 from train.imagelist import Row
 from train.prepare.journal import Done, Journal, Report
 from train.records import recordio
