@@ -22,22 +22,13 @@ from swapmem.cli import checks_spill, doctor, finding, picture, results
 from swapmem.cli.case import Case, Outcome, measure
 from swapmem.cli.cuda_cases import cuda_cases
 from swapmem.cli.explain import explain_command
+from swapmem.cli.failures import BadInput, Failure
 from swapmem.cli.host_cases import host_cases
 from swapmem.cli.plan import plan_command
 from swapmem.cli.site import Site
 
 _NO_WIDTH = 500
 _FAILED = 1
-
-
-class _Failure(click.ClickException):
-    """Ends the command with one line; exit status 1."""
-
-
-class _BadInput(_Failure):
-    """What was asked for makes no sense here."""
-
-    exit_code = 2
 
 
 class _OneLineErrors(click.Group):
@@ -169,7 +160,7 @@ def bench_command(
     directory = spill_dir or tempfile.gettempdir()
     problem = checks_spill.unusable(directory)
     if problem is not None:
-        raise _BadInput(f"spill directory: {problem}")
+        raise BadInput(f"spill directory: {problem}")
     site = Site.here(directory)
     cases = _choose(site, pattern)
     if only_list:
@@ -188,9 +179,9 @@ def bench_command(
         heading = "swapmem (solid) beside what does the same without it (dashed)"
         _write(picture.draw, outcomes, picture_file, heading)
     if failed:
-        raise _Failure(f"{failed} of {len(outcomes)} cases failed, see above")
+        raise Failure(f"{failed} of {len(outcomes)} cases failed, see above")
     if not measured:
-        raise _Failure("nothing was measured, see above")
+        raise Failure("nothing was measured, see above")
 
 
 def _choose(site: Site, pattern: re.Pattern[str] | None) -> list[Case]:
@@ -201,7 +192,7 @@ def _choose(site: Site, pattern: re.Pattern[str] | None) -> list[Case]:
         return cases
     chosen = [case for case in cases if pattern.search(case.key)]
     if not chosen:
-        raise _BadInput(f"no case matches {pattern.pattern!r}; 'swapmem bench --list' names them")
+        raise BadInput(f"no case matches {pattern.pattern!r}; 'swapmem bench --list' names them")
     return chosen
 
 
@@ -219,7 +210,7 @@ def _measure_all(cases: list[Case], site: Site, seconds: float) -> list[Outcome]
                 outcomes.append(measure(case, site, seconds))
                 progress.advance(task)
     except KeyboardInterrupt:
-        raise _Failure(
+        raise Failure(
             f"interrupted after {len(outcomes)} of {len(cases)} cases; nothing was written"
         ) from None
     return outcomes
@@ -229,7 +220,7 @@ def _write(write: Any, *arguments: Any) -> None:
     try:
         write(*arguments)
     except OSError as error:
-        raise _Failure(f"{error.filename}: {error.strerror}") from error
+        raise Failure(f"{error.filename}: {error.strerror}") from error
 
 
 def _show(renderable: RenderableType) -> None:

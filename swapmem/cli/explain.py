@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from swapmem.cli.failures import BadInput
 from swapmem.errors import Error
 from swapmem.explain import html_page, perfetto, picture, text
 from swapmem.explain.run_file import Run, load_run
@@ -20,12 +21,6 @@ _PARTS = ("text", "picture", "html", "perfetto")
 def _stem(run_file: Path) -> str:
     """The file's name without what says that it is compressed JSON."""
     return run_file.name.removesuffix(".gz").removesuffix(".json") or run_file.name
-
-
-class _BadInput(click.ClickException):
-    """What was asked for makes no sense of this run; exit status 2."""
-
-    exit_code = 2
 
 
 def _chosen(flag: str, about: str) -> Callable[[_Function], _Function]:
@@ -81,7 +76,7 @@ def explain_command(
             f"{error.filename or run_file}: {error.strerror or error}"
         ) from error
     except (Error, ValueError, IndexError) as error:
-        raise _BadInput(str(error)) from error
+        raise BadInput(str(error)) from error
     except ImportError as error:
         raise click.ClickException(str(error)) from error
 
@@ -109,7 +104,7 @@ def _tell_blocks(run: Run, pattern: str) -> None:
     try:
         lines = text.why_blocks(run, pattern)
     except re.error as error:
-        raise _BadInput(f"{pattern!r} is no regular expression: {error}") from error
+        raise BadInput(f"{pattern!r} is no regular expression: {error}") from error
     if run.plan is None:
         raise click.ClickException("the run had no plan: nothing was decided for any block")
     if not lines:

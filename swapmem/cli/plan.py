@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from swapmem.cli import plan_picture, plan_text
+from swapmem.cli.failures import BadInput
 from swapmem.errors import Error
 from swapmem.explain import run_file
 from swapmem.files import read_text, write_text
@@ -21,12 +22,6 @@ from swapmem.planner.trace import Trace
 from swapmem.sizes import format_bytes, parse_bytes
 
 _BEGIN_CHARACTERS = 200
-
-
-class _BadInput(click.ClickException):
-    """What was asked for makes no sense; one line, exit status 2."""
-
-    exit_code = 2
 
 
 def _size(context: click.Context, parameter: click.Parameter, text: Any) -> Any:
@@ -140,14 +135,14 @@ def plan_command(
     plan exists for a budget that was asked for.
     """
     if picture is not None and picture.suffix not in plan_picture.SUFFIXES:
-        raise _BadInput(f"{picture}: its suffix can be {', '.join(plan_picture.SUFFIXES)}")
+        raise BadInput(f"{picture}: its suffix can be {', '.join(plan_picture.SUFFIXES)}")
     try:
         trace = _trace(trace_file)
         trace = whatif.elsewhere(trace, link_bytes_per_second=link, compute_scale=compute_scale)
     except Error as error:
-        raise _BadInput(str(error)) from error
+        raise BadInput(str(error)) from error
     except OSError as error:
-        raise _BadInput(f"{trace_file}: {error.strerror}") from error
+        raise BadInput(f"{trace_file}: {error.strerror}") from error
     rows = whatif.predict(trace, budgets or whatif.budgets(trace), recompute=recompute)
     knee = whatif.knee(rows)
     click.echo(plan_text.table(rows, knee, trace))
