@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.bench_out_of_core import MARGIN_BYTES, budget
-from bench.harness import Bar, Bars, Case, RunFailed, interleave, train
+from bench.bench_out_of_core import MARGIN_BYTES, unlimited
+from bench.harness import Bar, Bars, Case, RunFailed, interleave, share_of, train
 from bench.linux_swap import NotPermitted, limited
 
 CASE = Case("googlenet", 448, 4)
@@ -18,7 +18,7 @@ ROUNDS = 2
 
 
 def test_out_of_core_beats_linux_swap_at_the_same_limit(benchmark: Any, bars: Bars) -> None:
-    budget_bytes, label = budget(CASE, 0.40)
+    budget_bytes, label = share_of(unlimited(CASE).stats, 0.40)
     small = train(replace(CASE, insize=224, batch=1, iterations=1))
     limit_bytes = small.rss_before_bytes + budget_bytes + MARGIN_BYTES
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.harness import Bar, Bars, Case, interleave, train
+from bench.harness import Bar, Bars, Case, interleave, share_of, train
 from train.measure import Measurement
 
 ROUNDS = 2
@@ -23,22 +23,12 @@ def unlimited(case: Case) -> Measurement:
     return train(case)
 
 
-def budget(case: Case, share: float) -> tuple[int, str]:
-    """Returns a share of the in-core peak, or what the largest op needs, and which it is."""
-    stats = unlimited(case).stats
-    wanted = int(stats["peak_live_bytes"] * share)
-    if wanted >= stats["largest_op_bytes"]:
-        return wanted, f"{share:.0%}"
-    share = stats["largest_op_bytes"] / stats["peak_live_bytes"]
-    return stats["largest_op_bytes"], f"{share:.0%} (minimum of {stats['largest_op']})"
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case))
 @pytest.mark.parametrize(("share", "limit"), [(0.40, 1.00), (0.25, 1.10)], ids=["40%", "25%"])
 def test_out_of_core_keeps_up_with_stock_numpy_in_core(
     benchmark: Any, bars: Bars, case: Case, share: float, limit: float
 ) -> None:
-    budget_bytes, label = budget(case, share)
+    budget_bytes, label = share_of(unlimited(case).stats, share)
     runs: list[Measurement] = []
 
     def out_of_core() -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.harness import Bar, Bars, Case, train
+from bench.harness import Bar, Bars, Case, share_of, train
 from train.measure import Measurement
 
 ROUNDS = 1
@@ -32,22 +32,12 @@ def in_core(case: Case) -> Measurement:
     return train(replace(case, plan="none"))
 
 
-def budget(case: Case, share: float) -> tuple[int, str]:
-    """Returns a share of the in-core peak, or what the largest op needs, and which it is."""
-    stats = in_core(case).stats
-    wanted = int(stats["peak_live_bytes"] * share)
-    if wanted >= stats["largest_op_bytes"]:
-        return wanted, f"{share:.0%}"
-    share = stats["largest_op_bytes"] / stats["peak_live_bytes"]
-    return stats["largest_op_bytes"], f"{share:.0%} (minimum of {stats['largest_op']})"
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case))
 @pytest.mark.parametrize("share", [0.50, 0.40, 0.25], ids=["50%", "40%", "25%"])
 def test_planned_training_keeps_up_with_training_in_core(
     benchmark: Any, bars: Bars, case: Case, share: float
 ) -> None:
-    budget_bytes, label = budget(case, share)
+    budget_bytes, label = share_of(in_core(case).stats, share)
     small = replace(case, budget_bytes=budget_bytes)
     runs: dict[str, list[Measurement]] = {"core": [], "none": [], "auto": []}
 

@@ -77,6 +77,24 @@ def train(case: Case, prefix: Sequence[str] = ()) -> Measurement:
     return Measurement(**json.loads(run.stdout.splitlines()[-1]))
 
 
+def share_of(stats: dict[str, Any], share: float) -> tuple[int, str]:
+    """Chooses a budget.
+
+    Args:
+        stats: of a run in core.
+        share: of its peak.
+
+    Returns:
+        A share of the in-core peak in bytes, or what the largest op needs if that is more; and what
+        to call it, with the op.
+    """
+    wanted = int(stats["peak_live_bytes"] * share)
+    if wanted >= stats["largest_op_bytes"]:
+        return wanted, f"{share:.0%}"
+    share = stats["largest_op_bytes"] / stats["peak_live_bytes"]
+    return stats["largest_op_bytes"], f"{share:.0%} (minimum of {stats['largest_op']})"
+
+
 @dataclass(frozen=True)
 class Bar:
     """A measured ratio beside the figure it has to reach.
