@@ -11,6 +11,7 @@ from pathlib import Path
 import chainer
 import numpy as np
 import pytest
+from saved_arrays import arrays, assert_identical
 from several_processes import mpi_run
 
 import swapmem
@@ -40,17 +41,6 @@ class Node(Processes):
 
 def cupy_of(gpus):
     return Namespace(cuda=Namespace(runtime=Namespace(getDeviceCount=lambda: gpus)))
-
-
-def arrays(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
-def assert_identical(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, array in ours.items():
-        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
 def log(out):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from saved_arrays import arrays
 
 from train import data as data_of_a_run
 from train import train_imagenet
@@ -28,11 +29,6 @@ def command(tiny, data):
         return train_imagenet.main([*lists, *TINY, *map(str, options)])
 
     return run
-
-
-def arrays(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
 
 
 def assert_same_state(path, other):

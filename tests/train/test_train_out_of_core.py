@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from saved_arrays import arrays, assert_identical
 
 from swapmem.explain.run_file import load_run
 from train import train_imagenet
@@ -30,17 +31,6 @@ def command(wide, write_list):
     return run
 
 
-def weights(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
-def assert_identical(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, array in ours.items():
-        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
-
-
 def test_the_weights_are_the_same_in_less_memory(command, capsys):
     assert command("--out", "stock", "-i", "3") == 0
     assert command("--out", "ample", "-i", "3", "--ooc", "--device-memory", "1GiB") == 0
@@ -50,7 +40,7 @@ def test_the_weights_are_the_same_in_less_memory(command, capsys):
     assert "budget of 24.0 MiB" in printed
     assert printed.endswith("\nswapmem explain scarce/swap_run.json.gz shows the rest\n")
 
-    stock, ample, scarce = (weights(f"{o}/model_iter_3") for o in ("stock", "ample", "scarce"))
+    stock, ample, scarce = (arrays(f"{o}/model_iter_3") for o in ("stock", "ample", "scarce"))
     assert_identical(ample, scarce)
     for name, array in stock.items():
         # Where an array begins may change the last bit of a sum.
@@ -69,7 +59,7 @@ def test_an_interrupted_run_goes_on_out_of_core_as_if_nothing_had_been(command):
     assert command("--out", "whole", "-i", "4", *SCARCE) == 0
     assert command("--out", "part", "-i", "2", *SCARCE) == 0
     assert command("--out", "part", "-i", "4", "--autoload", *SCARCE) == 0
-    assert_identical(weights("whole/model_iter_4"), weights("part/model_iter_4"))
+    assert_identical(arrays("whole/model_iter_4"), arrays("part/model_iter_4"))
 
 
 def test_an_interrupt_ends_the_run_and_leaves_no_other_file(command, write_list, in_tmp):
