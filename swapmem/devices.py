@@ -125,6 +125,26 @@ def make_engine(device: Device, wish: Wish) -> _core.Engine:
     return _cuda_engine(device, device.ordinal, wish)
 
 
+def default_ram_budget_bytes() -> int:
+    """The budget of a manager on the host if nobody says one: most of the machine's RAM.
+
+    Example:
+        >>> default_ram_budget_bytes() > 0
+        True
+    """
+    return int(_RAM_SHARE * _ram_bytes())
+
+
+def default_pinned_bytes() -> int:
+    """How much RAM takes what a GPU swaps out if nobody says it: half of what is available now.
+
+    Example:
+        >>> default_pinned_bytes() > 0
+        True
+    """
+    return int(_PINNED_SHARE * _core.available_memory_bytes())
+
+
 def _host_engine(device: Device, wish: Wish) -> _core.Engine:
     if wish.host_memory is not None:
         parse_bytes(wish.host_memory)
@@ -134,7 +154,7 @@ def _host_engine(device: Device, wish: Wish) -> _core.Engine:
                 "budget is device_memory"
             )
     if wish.device_memory is None:
-        budget_bytes = int(_RAM_SHARE * _ram_bytes())
+        budget_bytes = default_ram_budget_bytes()
     else:
         budget_bytes = parse_bytes(wish.device_memory)
     directory = tempfile.gettempdir() if wish.spill_dir is None else os.fspath(wish.spill_dir)
@@ -198,9 +218,9 @@ def _device_bytes(device: Device, ordinal: int, wished: Size) -> int:
 
 def _host_bytes(wished: Size) -> int:
     wished_bytes = None if wished is None else parse_bytes(wished)
-    available_bytes = _core.available_memory_bytes()
     if wished_bytes is None:
-        return int(_PINNED_SHARE * available_bytes)
+        return default_pinned_bytes()
+    available_bytes = _core.available_memory_bytes()
     if wished_bytes > available_bytes:
         # It is locked in memory from the start: to take more would end other programs, or this one.
         raise StoreError(

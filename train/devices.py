@@ -1,22 +1,17 @@
 """Which of Chainer's devices trains, and in how much memory."""
 
-import os
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 import chainer
 import numpy as np
 
 import swapmem
-from swapmem import _core
+from swapmem.devices import default_pinned_bytes, default_ram_budget_bytes
 from swapmem.sizes import parse_bytes
 from train.errors import InputError
 from train.parallel import ALONE, Processes
-
-#: What a manager takes of a machine's RAM if nobody says how much: of all as its device, or of
-#: what is available as the place where GPUs' arrays are swapped out to.
-_RAM_SHARE = 0.8
-_PINNED_SHARE = 0.5
 
 
 def require_gpus(gpus: list[int]) -> None:
@@ -87,22 +82,22 @@ def memory_options(
         return None
     options = {"spill_dir": args.spill_dir, "plan": args.ooc}
     if device.xp is np:
-        ram_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        share = _share("--device-memory", args.device_memory, _RAM_SHARE * ram_bytes, processes)
+        share = _share("--device-memory", args.device_memory, default_ram_budget_bytes, processes)
         return {**options, "device": "host", "device_memory": share}
-    available_bytes = _core.available_memory_bytes()
-    share = _share("--host-memory", args.host_memory, _PINNED_SHARE * available_bytes, processes)
+    share = _share("--host-memory", args.host_memory, default_pinned_bytes, processes)
     name = f"cuda:{device.device.id}"
     return {
         **options, "device": name, "device_memory": args.device_memory, "host_memory": share,
     }  # fmt: skip
 
 
-def _share(option: str, size: str | None, default_bytes: float, processes: Processes) -> Any:
+def _share(
+    option: str, size: str | None, default_bytes: Callable[[], int], processes: Processes
+) -> Any:
     if processes.node_size == 1:
         return size  # the manager knows its defaults
     try:
-        size_bytes = int(default_bytes) if size is None else parse_bytes(size)
+        size_bytes = default_bytes() if size is None else parse_bytes(size)
     except ValueError as error:
         raise InputError(f"{option}: {error}") from error
     return size_bytes // processes.node_size
