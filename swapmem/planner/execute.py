@@ -24,6 +24,9 @@ def instructions(
     Returns:
         The blocks that the plan moves, those of them that leave at the iteration's begin, and a
         step for each op.
+
+    Example:
+        >>> engine.set_plan(*instructions(recorded, make_plan(recorded.trace)))  # doctest: +SKIP
     """
     trace = recorded.trace
     count = len(trace.ops)
@@ -90,7 +93,18 @@ def _out_at_begin(plan: Plan, count: int, carried: dict[int, int]) -> list[int]:
 
 
 def needs(trace: Trace) -> list[int]:
-    """The most that each op, and what follows up to the next, allocates beyond what it frees."""
+    """The most that each op, and what follows up to the next, allocates beyond what it frees.
+
+    Args:
+        trace: one iteration.
+
+    Returns:
+        Bytes, for each op.
+
+    Example:
+        >>> needs(trace)[0]  # doctest: +SKIP
+        4194304
+    """
     needed = [0] * len(trace.ops)
     now = 0
     current = -1

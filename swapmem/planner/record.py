@@ -103,6 +103,10 @@ def read(
 
     Raises:
         ValueError: the record is of no complete iteration.
+
+    Example:
+        >>> engine.begin_iteration()  # doctest: +SKIP
+        >>> trace = read(engine.last_iteration(), machine).trace  # doctest: +SKIP
     """
     begun_seconds, ended_seconds, items = record
     lives: list[_Life] = []
@@ -188,6 +192,9 @@ def as_next(recorded: Recorded) -> Recorded:
 
     Returns:
         The same ops with what is there from the begin.
+
+    Example:
+        >>> second = as_next(read(engine.last_iteration(), machine))  # doctest: +SKIP
     """
     trace = recorded.trace
     first_backward = next((i for i, op in enumerate(trace.ops) if op.phase == "backward"), None)

@@ -75,9 +75,14 @@ class Session:
             what is faster, "none" plans nothing.
 
     Attributes:
-        trace: the iteration that the present plan was made from; None before there is one.
         plan: the present plan; None while there is none.
         notices: why nothing is planned, if so.
+
+    Example:
+        >>> session = Session(memory.engine, "host", budget_bytes)  # doctest: +SKIP
+        >>> session.first_iteration(trains=True)  # doctest: +SKIP
+        >>> session.op_begins(None)  # before each Engine.begin_op  # doctest: +SKIP
+        >>> session.begin_iteration(trains=True)  # doctest: +SKIP
     """
 
     def __init__(
@@ -115,11 +120,6 @@ class Session:
         self._recorded: Recorded | None = None
         self.plan: Plan | None = None
         self.notices: list[str] = []
-
-    @property
-    def trace(self) -> Trace | None:
-        """The iteration that the present plan was made from."""
-        return None if self._recorded is None else self._recorded.trace
 
     def begin_iteration(self, trains: bool) -> None:
         """Ends the iteration that ran and begins the next.
