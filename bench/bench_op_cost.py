@@ -1,4 +1,4 @@
-"""What announcing an op costs when nothing has to move: the engine alone, and with the hooks."""
+"""What announcing an op costs when nothing has to move: the engine, the hooks, and a plan."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ import swapmem.chainer
 from bench.harness import Bar, Bars, interleave
 
 LIMIT_MICROSECONDS = 20.0
+PLAN_LIMIT_MICROSECONDS = 5.0
 ROUNDS = 15
 OPS = 500
+# Iterations until a plan is kept, and how many are then measured.
+SETTLING, SETTLED = 8, 10
 
 
 def test_the_engine_opens_and_closes_an_op_in_microseconds(benchmark: Any, bars: Bars) -> None:
@@ -62,3 +65,31 @@ def test_the_hooks_add_microseconds_to_an_op(benchmark: Any, bars: Bars) -> None
     allowed = [LIMIT_MICROSECONDS] * len(added)
     bars.note(f"one small relu, forward or backward, takes {floor:.1f} us on stock NumPy")
     bars.check(Bar("engine and hooks, added to one op", "us", added, allowed, "the bar", 1.0))
+
+
+def settled(plan: str, budget: str) -> float:
+    """Returns microseconds for one op of iterations of which nothing is learnt any more."""
+    with swapmem.Manager(device="host", device_memory=budget, plan=plan) as memory:
+        for _ in range(SETTLING):
+            train()
+        before = memory.stats()
+        figures = [train() for _ in range(SETTLED)]
+        after = memory.stats()
+    # The last one is counted as planned when it begins.
+    planned = after["planned_iterations"] - before["planned_iterations"]
+    assert planned == (0 if plan == "none" else SETTLED)
+    assert after["swap_out_count"] == before["swap_out_count"]
+    return statistics.median(figures)
+
+
+def test_following_a_plan_adds_microseconds_to_an_op(benchmark: Any, bars: Bars) -> None:
+    # Enough for all of it, and so little that there is a plan.
+    tight, ample = "34MiB", "512MiB"
+    ours, reference = interleave(
+        benchmark, lambda: settled("auto", tight), lambda: settled("none", ample), ROUNDS
+    )
+    floor = statistics.median(reference)
+    added = [max(figure - floor, 0.0) for figure in ours]
+    allowed = [PLAN_LIMIT_MICROSECONDS] * len(added)
+    bars.note(f"one small relu takes {floor:.1f} us with hooks and no plan")
+    bars.check(Bar("following a plan, added to one op", "us", added, allowed, "the bar", 1.0))
