@@ -320,6 +320,8 @@ PYBIND11_MODULE(_core, module) {
             if (!self.in_forked_child()) self.engine().follow_plan();
           },
           release_gil())
+      .def("follows_plan",
+           [](Runtime& self) { return !self.in_forked_child() && self.engine().follows_plan(); })
       .def("last_iteration", &last_iteration)
       .def("set_plan", &set_plan, "blocks"_a, "leave"_a, "steps"_a)
       .def(

@@ -89,6 +89,8 @@ class Engine {
   // turns out to be another, the policy takes over until it ends.
   void set_plan(Plan plan, std::span<const std::string> ops);
   void follow_plan();
+  // Whether the calling thread's iteration runs as planned: `prefetch` then leaves it to the plan.
+  bool follows_plan();
   // On a device that sees no touches (Device::sees_touches) only these blocks are swapped out for
   // others: the caller says that each of their touches will be announced. `withdraw` takes that
   // back; the blocks are in memory when it returns.

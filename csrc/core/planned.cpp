@@ -63,6 +63,11 @@ void Engine::follow_plan() {
   leave_planned(lock);
 }
 
+bool Engine::follows_plan() {
+  Lock lock(mutex_);
+  return plan_.follows() && iterates(thread_ops());
+}
+
 // Starts to swap out what is to leave. A block that is held still, or that nobody has offered yet,
 // leaves at a later op.
 void Engine::leave_planned(Lock& lock) {

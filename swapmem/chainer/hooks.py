@@ -102,8 +102,8 @@ class OpHook(chainer.FunctionHook):
     """Opens an engine op around every forward and backward of a function, and every update.
 
     An op announces the function's inputs, what it retained, its gradients and all arrays among its
-    attributes. While a backward op runs, what the next ones need is fetched; when it ends, what no
-    later one needs is given up first.
+    attributes. While a backward op runs, what the next ones need is fetched, unless a plan says
+    when; when it ends, what no later one needs is given up first.
 
     Chainer keeps hooks per thread: one of these belongs to one thread and one manager.
 
@@ -228,7 +228,7 @@ class OpHook(chainer.FunctionHook):
         if ahead is not None and _accumulates(function):
             found.update(ahead.accumulated(function))
         self._begin(function, frame, f"{function.label} backward", found, ahead)
-        if ahead is not None:
+        if ahead is not None and not self._engine.follows_plan():
             wanted, end = ahead.upcoming(function, self._window_bytes)
             if wanted and self._prefetch(wanted) == len(wanted):
                 ahead.fetched(end)
@@ -252,6 +252,8 @@ class OpHook(chainer.FunctionHook):
         add_update(rule, parameter, self._minimum_bytes, found)
         if 0 < sum(found.values()) <= self._most_update_bytes:
             self._begin(rule, frame, f"{type(rule).__name__} update", found, None)
+        if self._engine.follows_plan():
+            return
         wanted: dict[int, int] = {}
         for next_rule, next_parameter in self._updates.following(rule, parameter):
             add_update(next_rule, next_parameter, self._minimum_bytes, wanted)

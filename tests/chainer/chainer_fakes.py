@@ -17,6 +17,7 @@ class FakeEngine:
         self.open: list[str] = []
         self.refuse: set[str] = set()
         self.memory_left: bool = True
+        self.has_plan: bool = False
         self.sees_touches = True
         self.current_stream = 0
 
@@ -49,6 +50,9 @@ class FakeEngine:
         self._check(stream)
         self.calls.append(("prefetch", list(addresses)))
         return len(addresses) if self.memory_left else 0
+
+    def follows_plan(self):
+        return self.has_plan
 
     def begin_iteration(self):
         self.calls.append(("iteration",))

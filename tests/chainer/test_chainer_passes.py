@@ -39,6 +39,13 @@ def test_gradients_that_chainer_adds_to_are_fetched_first(manager, engine):
     assert kept in engine.announced("_ + _")
 
 
+def test_what_a_plan_fetches_is_not_looked_for(manager, engine):
+    engine.has_plan = True
+    with OpHook(manager):
+        Branches()(*batch()).backward()
+    assert engine.named("prefetch") == []
+
+
 def announced_late(ops):
     """Blocks in the order in which top-level backward ops first announce them."""
     order = {}

@@ -65,6 +65,16 @@ def test_an_update_fetches_what_the_next_ones_need(manager):
     assert calls[first + 1] == ("prefetch", expected)
 
 
+def test_an_update_leaves_fetching_to_a_plan(manager):
+    model, optimizer = model_and_optimizer()
+    with OpHook(manager):
+        step(model, optimizer)
+        manager.engine.calls.clear()
+        manager.engine.has_plan = True
+        step(model, optimizer)
+    assert manager.engine.named("prefetch") == []
+
+
 def test_an_update_that_would_fill_the_budget_is_left_to_faults():
     engine = FakeEngine()
     model, optimizer = model_and_optimizer()

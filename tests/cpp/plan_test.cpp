@@ -1,5 +1,6 @@
 // Plans: what an iteration records, and blocks that leave and come back where a plan says so.
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/plan.h"
@@ -263,14 +264,18 @@ TEST_EACH(plan, another_op_than_the_next_ends_it_until_the_next_iteration, pairs
   const Plan plan{{program.kept_block()}, {}, {step(), step({}, {0}), step()}};
   rig.engine().set_plan(plan, names);
   rig.engine().begin_iteration();
+  CHECK(!rig.engine().follows_plan());
   rig.engine().follow_plan();
+  CHECK(rig.engine().follows_plan());
   program.b();  // "a" is due
+  CHECK(!rig.engine().follows_plan());
   program.b();
   rig.engine().drain();
   CHECK(accessible(rig.state(program.kept)));
   CHECK_EQUAL(rig.engine().stats().plan_misses, 1u);
   rig.engine().begin_iteration();
   rig.engine().follow_plan();
+  std::thread([&] { CHECK(!rig.engine().follows_plan()); }).join();
   program.a();
   program.b();
   rig.engine().drain();
