@@ -9,6 +9,7 @@ from chainer.initializers import HeNormal
 
 from swapmem.chainer.segments import segment
 from train.models.layers import averaged_to, convolution
+from train.models.local_response import local_response_normalization
 from train.models.network import Network
 
 #: The map before the linear layers is averaged to this height and width.
@@ -52,7 +53,7 @@ class Alex(Network):
 
 
 def _normalized(convolution: L.Convolution2D, x: Variable) -> Variable:
-    return _halved(F.local_response_normalization(F.relu(convolution(x)), n=5))
+    return _halved(local_response_normalization(F.relu(convolution(x)), n=5))
 
 
 def _halved(x: Variable) -> Variable:

@@ -8,6 +8,7 @@ from chainer.initializers import HeNormal
 
 from swapmem.chainer.segments import segment
 from train.models.layers import averaged, averaged_to, convolution
+from train.models.local_response import local_response_normalization
 from train.models.network import AuxiliaryNetwork
 
 #: Each auxiliary classifier averages its map down to this height and width.
@@ -59,11 +60,11 @@ class GoogLeNet(AuxiliaryNetwork):
         return self.classifier(F.dropout(averaged(h), 0.4)), y1, y2
 
     def _first(self, x: Variable) -> Variable:
-        return F.local_response_normalization(_halved(F.relu(self.conv1(x))), n=5)
+        return local_response_normalization(_halved(F.relu(self.conv1(x))), n=5)
 
     def _second(self, x: Variable) -> Variable:
         h = F.relu(self.conv2(F.relu(self.conv2_reduce(x))))
-        return _halved(F.local_response_normalization(h, n=5))
+        return _halved(local_response_normalization(h, n=5))
 
     def _modules(self, x: Variable, *names: str) -> Variable:
         for name in names:
