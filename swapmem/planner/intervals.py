@@ -145,7 +145,10 @@ def find(trace: Trace) -> Intervals:
     for index, block in enumerate(trace.blocks):
         if not block.eligible or block.bytes <= 0:
             continue
-        spans = _inside(block, uses[index], len(trace.ops))
+        maker = block.carried_from
+        # Made after the last op, such as the next batch, it could not leave before the begin.
+        from_begin = block.born is None and (maker is None or not uses[maker])
+        spans = _inside(block, uses[index], len(trace.ops), from_begin)
         heir = index if block.born is None and block.carried_from is None else heirs.get(index)
         if block.freed is None and uses[index] and block.carried_from is None:
             if heir is not None:
@@ -163,7 +166,7 @@ def find(trace: Trace) -> Intervals:
             first = written or place == 0
             rows.append(_Row(index, block.bytes, *span, group, first, never_written))
         # What comes back in the next iteration still has the copy that was made in this one.
-        if heir is not None and uses[heir] and uses[heir][0] not in writes[heir]:
+        if heir is not None and uses[index] and uses[heir] and uses[heir][0] not in writes[heir]:
             handed_on[heir] = group
     same = {first_group[heir]: group for heir, group in handed_on.items()}
     rows = [
@@ -216,15 +219,14 @@ def _uses(trace: Trace) -> tuple[list[list[int]], list[set[int]]]:
     return uses, writes
 
 
-def _inside(block: Block, uses: list[int], ops: int) -> list[_Span]:
+def _inside(block: Block, uses: list[int], ops: int, from_begin: bool) -> list[_Span]:
     """The intervals that lie in the iteration."""
     if not uses:
         # There from the begin, and never used: it need not be there at all.
         end = 2 * ops if block.freed is None else block.freed
-        alone = block.born is None and block.carried_from is None
-        return [_Span(-1, NEVER, 0, end, -1)] if alone else []
+        return [_Span(-1, NEVER, 0, end, -1)] if from_begin else []
     spans = []
-    if block.born is None and block.freed is not None and block.carried_from is None:
+    if from_begin and block.freed is not None:
         spans.append(_Span(-1, uses[0], 0, 2 * uses[0], -1))
     for after, before in itertools.pairwise(uses):
         spans.append(_Span(after, before, 2 * after + 2, 2 * before, -1))

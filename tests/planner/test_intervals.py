@@ -50,6 +50,17 @@ def test_what_stands_at_the_begin_as_another_block_is_idle_until_that_one_is_use
     assert rows(touched) == [(3, 4, 8, 8, -1), (4, 7, 10, 12, 2), (1, None, 4, 4, -1)]
 
 
+def test_what_is_made_after_the_last_op_is_idle_from_the_next_begin_on():
+    blocks = [Block(10, born=8, freed=None), Block(10, None, freed=8, carried_from=0)]
+    changes = [Change(8, 1, False), Change(8, 0, True)]
+    untouched = trace_of([(), (), (), ()], blocks, changes=changes)
+    assert rows(untouched) == [(-1, None, 0, 8, -1)]
+    touched = trace_of([(), (), (1,), ()], blocks, changes=changes)
+    assert rows(touched) == [(-1, 2, 0, 4, -1), (2, None, 6, 8, -1)]
+    # The copy out is made in this iteration: there was no time for it before.
+    assert find(touched).first.tolist() == [True, False]
+
+
 def test_what_nobody_may_swap_has_no_interval():
     trace = trace_of([(0,), (), (0,)], [Block(10, None, None, eligible=False, reason="small")])
     assert rows(trace) == []
