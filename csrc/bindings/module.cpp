@@ -182,7 +182,11 @@ const char* kind_name(RecordKind kind) {
 
 // Begin and end in seconds, and items (kind, seconds, block, address, bytes, op, may leave).
 py::tuple last_iteration(Runtime& self) {
-  const Record record = self.readable_engine().last_iteration();
+  Engine& engine = self.readable_engine();
+  const Record record = [&] {
+    const py::gil_scoped_release released;  // it may wait for work that needs the lock
+    return engine.last_iteration();
+  }();
   const std::vector<std::string> names = self.readable_engine().op_names();
   py::list items;
   for (const RecordItem& item : record.items) {

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace swapmem {
@@ -57,6 +58,10 @@ class Fences {
  private:
   std::vector<Fence> fences_;  // mostly none or one
 };
+
+// A point as a fence is one, kept to be timed. Null where calls return when their work is done, and
+// where none could be had. Goes before its device.
+using Stamp = std::shared_ptr<void>;
 
 enum class Access { none, read, read_write };
 
@@ -115,6 +120,11 @@ class Device {
   virtual void wait(Fence) {}
   // What the calling thread's current stream is given from here on comes after it.
   virtual void order(Fence) {}
+
+  // The same point as `fence`, for the device's own clock. Does not fail.
+  virtual Stamp stamp() noexcept { return nullptr; }
+  // From one point to a later one. Returns when that has passed.
+  virtual double seconds_between(const Stamp&, const Stamp&) { return 0; }
 
   // Where a block that comes back has to be filled: `staging` has memory, `block` has none.
   // finish_fill then makes it the block's; if the fill failed, decommit of the block does not.

@@ -79,8 +79,8 @@ class Engine {
   void end_op(std::span<const Address> retire = {});
   void abort_ops(std::size_t depth);
   std::size_t op_depth();
-  // The iteration before is then complete in `last_iteration`. The ops that the calling thread
-  // opens from now on are those of the iteration.
+  // The iteration before is then complete in `last_iteration`, which waits for its work. The ops
+  // that the calling thread opens from now on are those of the iteration.
   void begin_iteration();
   Record last_iteration() const;
   // What iterations can follow: copies out and in at fixed ops, instead of the policy's and of
@@ -189,7 +189,8 @@ class Engine {
   void unhold(Block& block);
   void use(Lock& lock, Block& block, Wait wait, std::uint32_t op);
   void await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op);
-  void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use);
+  void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
+                const Stamp& ended);
   void evict_unheld(Lock& lock);
   void bring_nearer(Lock& lock, std::span<const Address> addresses);
   bool settled(const Ticket& ticket) const;

@@ -46,8 +46,13 @@ std::vector<std::string> Engine::op_names() const {
 }
 
 Record Engine::last_iteration() const {
-  Lock lock(mutex_);
-  return recorder_.last();
+  Record record;
+  {
+    Lock lock(mutex_);
+    record = recorder_.last();
+  }
+  put_on_clock_of(*device_, record);
+  return record;
 }
 
 std::optional<BlockInfo> Engine::block(Address address) const {

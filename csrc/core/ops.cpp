@@ -141,9 +141,16 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     leave_planned(lock);
     fetch_planned(lock);
   }
+  if (outermost && iterates(ops)) {
+    lock.unlock();
+    const Stamp stamp = device_->stamp();
+    lock.lock();
+    if (stamp != nullptr) recorder_.stamp_begin(stamp, now_seconds());
+  }
 }
 
-void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use) {
+void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
+                      const Stamp& ended) {
   OpenOp open = std::move(ops.open.back());
   ops.open.pop_back();
   for (const Address address : retire) {
@@ -175,7 +182,12 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
   }
   record(EventKind::end_op, nullptr, open.peak_bytes, open.name, seconds);
   if (iterates(ops) && ops.open.empty()) {
-    recorder_.add({.seconds = now_seconds(), .op = open.name, .kind = RecordKind::end_op});
+    const double now = now_seconds();
+    recorder_.add({.seconds = now,
+                   .op = open.name,
+                   .kind = RecordKind::end_op,
+                   .stamp = ended,
+                   .stamped_seconds = now});
     if (plan_.follows()) {
       plan_.end_op();
       for (const std::uint32_t number : plan_.leave()) to_leave_.push_back(plan_.bound(number));
@@ -192,17 +204,18 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
 
 void Engine::end_op(std::span<const Address> retire) {
   const Fence last_use = device_->fence();
+  const Stamp ended = device_->stamp();
   Lock lock(mutex_);
   ThreadOps& ops = thread_ops();
   if (ops.open.empty()) throw InvalidBlock("end_op without an open op in this thread");
-  close_op(lock, ops, retire, last_use);
+  close_op(lock, ops, retire, last_use, ended);
 }
 
 void Engine::abort_ops(std::size_t depth) {
   const Fence last_use = device_->fence();
   Lock lock(mutex_);
   ThreadOps& ops = thread_ops();
-  while (ops.open.size() > depth) close_op(lock, ops, {}, last_use);
+  while (ops.open.size() > depth) close_op(lock, ops, {}, last_use, nullptr);
 }
 
 std::size_t Engine::op_depth() {

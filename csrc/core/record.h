@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/block.h"
+#include "core/device.h"
 
 namespace swapmem {
 
@@ -30,6 +31,9 @@ struct RecordItem {
   std::uint32_t op = 0;
   RecordKind kind;
   bool may_leave = false;  // the block could be swapped out for others, but for ops that hold it
+  // Of an op on a device with streams: where it began or ended there, and when that was asked for.
+  Stamp stamp = nullptr;
+  double stamped_seconds = 0;
 };
 
 struct Record {
@@ -37,6 +41,10 @@ struct Record {
   double ended_seconds = 0;
   std::vector<RecordItem> items;
 };
+
+// Has ops begin and end when they did so on the device, as far as all of them are stamped: there
+// they run some time after they were called. Waits for the last one.
+void put_on_clock_of(Device& device, Record& record);
 
 class Recorder {
  public:
@@ -51,11 +59,14 @@ class Recorder {
   // The iteration that has just begun begins only now.
   void begin_again(double now) { current_.begun_seconds = now; }
   void add(const RecordItem& item);
+  // Of the op that was added last.
+  void stamp_begin(const Stamp& stamp, double now);
 
   const Record& last() const { return last_; }  // the iteration that ended last; empty if none did
 
  private:
   bool active_ = false;
+  std::size_t begun_item_ = 0;  // the begin of an op that was added last
   Record current_;
   Record last_;
 };

@@ -494,6 +494,19 @@ void CudaDevice::finish_fill(Span staging, Span block) {
   leave(old);
 }
 
+Stamp CudaDevice::stamp() noexcept {
+  try {
+    return streams_.stamp();
+  } catch (const DeviceError&) {
+    return nullptr;  // whoever needs the stream is told
+  }
+}
+
+double CudaDevice::seconds_between(const Stamp& earlier, const Stamp& later) {
+  return streams_.seconds_between(static_cast<CUevent>(earlier.get()),
+                                  static_cast<CUevent>(later.get()));
+}
+
 std::unique_ptr<Link> CudaDevice::link() const {
   return std::make_unique<CudaLink>(context_);
 }

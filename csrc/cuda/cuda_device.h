@@ -60,6 +60,8 @@ class CudaDevice : public Device {
   Fence fence() override { return streams_.fence(); }
   void wait(Fence fence) override { streams_.wait(fence); }
   void order(Fence fence) override { streams_.order(fence); }
+  Stamp stamp() noexcept override;
+  double seconds_between(const Stamp& earlier, const Stamp& later) override;
   Address begin_fill(Span staging, Span block) override;
   void finish_fill(Span staging, Span block) override;
   void trim() override;  // waits for last uses

@@ -15,7 +15,7 @@ CUdeviceptr pointer(const void* device) {
 }  // namespace
 
 CudaLink::CudaLink(std::shared_ptr<const Context> context)
-    : context_(std::move(context)), events_(*context_) {
+    : context_(std::move(context)), events_(*context_, CU_EVENT_DISABLE_TIMING) {
   const Driver& driver = context_->driver();
   const Context::Scope scope(*context_);
   driver.check(driver.cuStreamCreate(&out_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");

@@ -58,8 +58,7 @@ EventPool::Event EventPool::take() {
   }
   if (event == nullptr) {
     const Driver& driver = context_.driver();
-    driver.check(driver.cuEventCreate(&event, CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING),
-                 "cuEventCreate");
+    driver.check(driver.cuEventCreate(&event, CU_EVENT_BLOCKING_SYNC | flags_), "cuEventCreate");
   }
   return {event, [this](CUevent unused) { give_back(unused); }};
 }
@@ -236,6 +235,26 @@ void Streams::order(Fence fence) {
   context_.driver().check(
       context_.driver().cuStreamWaitEvent(stream, event.get(), CU_EVENT_WAIT_DEFAULT),
       "cuStreamWaitEvent");
+}
+
+// --- stamps
+
+EventPool::Event Streams::stamp() {
+  const Context::Scope scope(context_);
+  const CUstream stream = current;
+  find(stream, identify(stream));  // is one of this context
+  EventPool::Event event = timed_events_.take();
+  context_.driver().check(context_.driver().cuEventRecord(event.get(), stream), "cuEventRecord");
+  return event;
+}
+
+double Streams::seconds_between(CUevent earlier, CUevent later) {
+  const Context::Scope scope(context_);
+  const Driver& driver = context_.driver();
+  driver.check(driver.cuEventSynchronize(later), "cuEventSynchronize");
+  float milliseconds = 0;
+  driver.check(driver.cuEventElapsedTime(&milliseconds, earlier, later), "cuEventElapsedTime");
+  return 1e-3 * static_cast<double>(milliseconds);
 }
 
 }  // namespace swapmem::cuda

@@ -40,14 +40,14 @@ class CurrentStream {
 
 CUstream current_stream();
 
-// Events for waiting alone: no timing, and a host thread that waits sleeps.
+// Events of one kind. A host thread that waits for one sleeps.
 class EventPool {
  public:
   // Goes back to the pool, which has to live longer, with its last owner. Nobody who still waits
   // for an event can see it recorded again.
   using Event = std::shared_ptr<CUevent_st>;
 
-  explicit EventPool(const Context& context) : context_(context) {}
+  EventPool(const Context& context, unsigned flags) : context_(context), flags_(flags) {}
   ~EventPool();
   EventPool(const EventPool&) = delete;
   EventPool& operator=(const EventPool&) = delete;
@@ -58,13 +58,17 @@ class EventPool {
   void give_back(CUevent event) noexcept;
 
   const Context& context_;
+  const unsigned flags_;
   std::mutex mutex_;
   std::vector<CUevent> idle_;
 };
 
 class Streams {
  public:
-  explicit Streams(const Context& context) : context_(context), events_(context) {}
+  explicit Streams(const Context& context)
+      : context_(context),
+        events_(context, CU_EVENT_DISABLE_TIMING),
+        timed_events_(context, CU_EVENT_DEFAULT) {}
   Streams(const Streams&) = delete;
   Streams& operator=(const Streams&) = delete;
 
@@ -74,6 +78,10 @@ class Streams {
   void order(Fence fence);
 
   bool passed(Fence fence);
+
+  // As in core/device.h, but throws.
+  EventPool::Event stamp();
+  double seconds_between(CUevent earlier, CUevent later);
 
  private:
   struct Point {
@@ -103,6 +111,7 @@ class Streams {
 
   const Context& context_;
   EventPool events_;
+  EventPool timed_events_;
   std::atomic<unsigned long long> made_up_id_{0};
   std::mutex mutex_;
   std::vector<std::unique_ptr<Stream>> streams_;  // the first has the number 1

@@ -33,6 +33,10 @@ class ForwardingDevice : public Device {
   Fence fence() override { return inner_->fence(); }
   void wait(Fence fence) override { inner_->wait(fence); }
   void order(Fence fence) override { inner_->order(fence); }
+  Stamp stamp() noexcept override { return inner_->stamp(); }
+  double seconds_between(const Stamp& earlier, const Stamp& later) override {
+    return inner_->seconds_between(earlier, later);
+  }
   Address begin_fill(Span staging, Span block) override {
     return inner_->begin_fill(staging, block);
   }
