@@ -67,10 +67,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             for bar in bars.all
         ]
         measured = {row["what"] for row in rows}
+        notices = bars.notices
         if path.exists():  # parts of a day's benchmarks come one after the other
-            before = json.loads(path.read_text())["bars"]
-            rows = [row for row in before if row["what"] not in measured] + rows
-        record = {"machine": machine(), "bars": rows, "notices": bars.notices}
+            before = json.loads(path.read_text())
+            rows = [row for row in before["bars"] if row["what"] not in measured] + rows
+            notices = [note for note in before["notices"] if note not in notices] + notices
+        record = {"machine": machine(), "bars": rows, "notices": notices}
         path.write_text(json.dumps(record, indent=1) + "\n")
         terminalreporter.write_line(f"written to {path.relative_to(ROOT)}")
 
