@@ -15,6 +15,7 @@ from train.measure import Measurement
 ROUNDS = 1
 # The first three iterations are observed, planned and planned again.
 LEARNING = 3
+SHARES = (0.50, 0.40, 0.25)
 CASES = [
     Case("googlenet", 896, 2, iterations=7),
     Case("resnet50", 448, 4, iterations=7),
@@ -33,11 +34,14 @@ def in_core(case: Case) -> Measurement:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case))
-@pytest.mark.parametrize("share", [0.50, 0.40, 0.25], ids=["50%", "40%", "25%"])
+@pytest.mark.parametrize("share", SHARES, ids="{:.0%}".format)
 def test_planned_training_keeps_up_with_training_in_core(
     benchmark: Any, bars: Bars, case: Case, share: float
 ) -> None:
-    budget_bytes, label = share_of(in_core(case).stats, share)
+    stats = in_core(case).stats
+    budget_bytes, label = share_of(stats, share)
+    if any(budget_bytes == share_of(stats, larger)[0] for larger in SHARES if larger > share):
+        pytest.skip(f"its largest op needs more than {share:.0%}: measured already")
     small = replace(case, budget_bytes=budget_bytes)
     runs: dict[str, list[Measurement]] = {"core": [], "none": [], "auto": []}
 
