@@ -6,9 +6,9 @@ from collections import defaultdict
 from typing import Literal
 
 from swapmem.planner import memory
-from swapmem.planner.bounds import Bound, bound_of
+from swapmem.planner.bounds import bound_of
 from swapmem.planner.errors import Infeasible
-from swapmem.planner.prepared import Prepared, prepare
+from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.swap_search import Found, default_steps, search, search_prepared
 from swapmem.planner.trace import Machine, Trace
@@ -73,7 +73,7 @@ class _Sets:
         self._quick_steps = 1 + (steps > 8) + (steps > 32)
         self._left = max(3, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
-        self._prepared: dict[frozenset[str], tuple[Prepared, Bound]] = {}
+        self._simulated: list[frozenset[str]] = []
 
     def least_that_fits(self) -> tuple[str, ...]:
         """The first segments of the order with which everything fits; all of them if none do."""
@@ -107,7 +107,7 @@ class _Sets:
                 other = chosen ^ {name}
                 if self._left > 0 and self._judge(other) < self._judge(chosen):
                     chosen, improved = other, True
-        ranked = sorted(self._prepared, key=lambda names: (self._seconds[names], sorted(names)))
+        ranked = sorted(self._simulated, key=lambda names: (self._seconds[names], sorted(names)))
         return ranked[: 1 + (self._quick_steps > 1)]
 
     def _first(self, count: int) -> frozenset[str]:
@@ -115,8 +115,7 @@ class _Sets:
 
     def search(self, chosen: frozenset[str], steps: int) -> Found:
         """Searches longer for the swaps of one of the fastest sets."""
-        prepared, bound = self._prepared[chosen]
-        return search_prepared(prepared, self._machine, bound, steps)
+        return search(with_recompute(self._trace, chosen), self._machine, steps)
 
     def named(self, chosen: frozenset[str]) -> tuple[str, ...]:
         """Its names in the order of forward."""
@@ -134,7 +133,7 @@ class _Sets:
                 try:
                     found = search_prepared(prepared, self._machine, bound, self._quick_steps)
                     seconds = found.score_seconds
-                    self._prepared[chosen] = prepared, bound
+                    self._simulated.append(chosen)
                 except Infeasible:
                     # What runs again needs more at one time than what ran once.
                     seconds = float("inf")

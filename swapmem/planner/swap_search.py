@@ -5,6 +5,10 @@ Everything is counted in steps, never in seconds: the same trace gives the same 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from swapmem.planner.bounds import Bound, bound_of
@@ -91,21 +95,23 @@ def search_prepared(prepared: Prepared, machine: Machine, bound: Bound, steps: i
     search = _Search(prepared, machine, bound.seconds, steps)
     starts = _starts(Timeline.without_stalls(prepared))
     best = search.attempt(starts[0])
+    assert best is not None
     if not bound.excess_bytes:
         return best
     for choice in starts[1:]:
         # Half of the steps are for changes.
         if search.over(best) or search.spent > search.left:
             break
-        best = min(best, search.attempt(choice), key=_score)
+        found = search.attempt(choice)
+        if found is not None:
+            best = min(best, found, key=_score)
     improved = True
     while improved and not search.over(best):
         improved = False
         for choice in changes(search.problem, best.choice, best.simulation):
             found = search.attempt(choice)
-            improved = found.score < best.score
-            if improved:
-                best = found
+            if found is not None and found.score < best.score:
+                best, improved = found, True
             if improved or search.over(best):
                 break
     return best
@@ -122,29 +128,37 @@ class _Search:
         self._bound_seconds = bound_seconds
         self.left = steps
         self.spent = 0
-        self._tried: dict[tuple[Swap, ...], Found] = {}
+        # Of plans no more than this is kept: together they would take more memory than all else.
+        self._tried: set[bytes] = set()
 
-    def attempt(self, choice: Choice) -> Found:
+    def attempt(self, choice: Choice) -> Found | None:
+        """Simulates a plan; None if its swaps were tried before."""
         swaps = tuple(schedule(self.problem, choose(self.problem, choice), choice))
-        found = self._tried.get(swaps)
-        if found is None:
-            self.left -= 1
-            self.spent += 1
-            try:
-                simulation = self._simulator.run(swaps)
-            except Infeasible:
-                # The swaps are in each other's way; without any, the oldest blocks leave.
-                swaps = ()
-                simulation = self._simulator.run(swaps)
-            # The bound adds up the same seconds in another order.
-            bound_seconds = min(self._bound_seconds, simulation.seconds)
-            found = Found(choice, swaps, simulation, bound_seconds)
-            self._tried[swaps] = found
-        return found
+        digest = _digest(swaps)
+        if digest in self._tried:
+            return None
+        self._tried.add(digest)
+        self.left -= 1
+        self.spent += 1
+        try:
+            simulation = self._simulator.run(swaps)
+        except Infeasible:
+            # The swaps are in each other's way; without any, the oldest blocks leave.
+            swaps = ()
+            simulation = self._simulator.run(swaps)
+        # The bound adds up the same seconds in another order.
+        return Found(choice, swaps, simulation, min(self._bound_seconds, simulation.seconds))
 
     def over(self, best: Found) -> bool:
         it = best.simulation
         return self.left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound_seconds)
+
+
+def _digest(swaps: Iterable[Swap]) -> bytes:
+    # By which op a block is needed follows from when it leaves.
+    numbers = ((s.block, s.out_after, -1 if s.fetch_at is None else s.fetch_at) for s in swaps)
+    packed = array("q", itertools.chain.from_iterable(numbers))
+    return hashlib.blake2b(packed.tobytes(), digest_size=16).digest()
 
 
 def _score(found: Found) -> tuple[int, float, int]:

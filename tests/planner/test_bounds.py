@@ -44,7 +44,10 @@ def test_no_plan_is_faster_or_moves_less_than_the_bound(seed):
     bound = lower_bound(trace, machine)
     search = _Search(prepare(trace), machine, bound.seconds, 100)
     for choice in _starts(Timeline.without_stalls(prepare(trace))):
-        found = search.attempt(choice).simulation
+        tried = search.attempt(choice)
+        if tried is None:
+            continue  # the same swaps as before
+        found = tried.simulation
         assert found.seconds >= bound.seconds * (1 - 1e-9), f"seed {seed}, {choice}"
         assert found.out_bytes >= bound.out_bytes, f"seed {seed}, {choice}"
         assert found.in_bytes >= bound.in_bytes, f"seed {seed}, {choice}"
