@@ -151,6 +151,6 @@ def test_a_random_record_takes_as_long_in_a_large_file_as_in_a_small_one(
             ours,
             reference,
             f"one of {small:,}",
-            1.5,
+            1.25,
         )
     )
