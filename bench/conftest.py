@@ -71,10 +71,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         if path.exists():  # parts of a day's benchmarks come one after the other
             before = json.loads(path.read_text())
             rows = [row for row in before["bars"] if row["what"] not in measured] + rows
-            notices = [note for note in before["notices"] if note not in notices] + notices
+            told = {subject(note) for note in notices}
+            notices = [note for note in before["notices"] if subject(note) not in told] + notices
         record = {"machine": machine(), "bars": rows, "notices": notices}
         path.write_text(json.dumps(record, indent=1) + "\n")
         terminalreporter.write_line(f"written to {path.relative_to(ROOT)}")
+
+
+def subject(notice: str) -> str:
+    """What a notice is about: what stands before its colon."""
+    return notice.partition(":")[0]
 
 
 def machine() -> dict[str, Any]:
