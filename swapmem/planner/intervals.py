@@ -149,8 +149,8 @@ def find(trace: Trace) -> Intervals:
         # Made after the last op, such as the next batch, it could not leave before the begin.
         from_begin = block.born is None and (maker is None or not uses[maker])
         spans = _inside(block, uses[index], len(trace.ops), from_begin)
-        heir = index if block.born is None and block.carried_from is None else heirs.get(index)
-        if block.freed is None and uses[index] and block.carried_from is None:
+        heir = index if block.born is None and maker is None else heirs.get(index)
+        if block.freed is None and uses[index] and maker is None:
             if heir is not None:
                 spans.append(_over_the_end(trace, uses[index][-1], uses[heir], heir))
             elif index not in all_heirs:

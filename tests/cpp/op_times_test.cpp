@@ -1,8 +1,8 @@
 // How long ops took, where the work they queue runs some time after they have returned: the engine
 // over the fake driver, in virtual time.
 #include <cmath>
+#include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "check.h"
@@ -65,69 +65,63 @@ struct Program {
   }
 };
 
-}  // namespace
-
-TEST(op_times, ops_and_what_is_between_them_take_what_they_take_on_the_device) {
+// When the ops of an iteration that runs `body` began and ended.
+std::vector<double> times_of(const std::function<void(Program&)>& body) {
   const FakeCuda fake;
+  std::vector<double> times;
   {
     Program program;
     program.kernel(8);  // is not over when the iteration begins
     program.engine->begin_iteration();
+    body(program);
+    times = program.times();
+  }
+  fake.finish();
+  return times;
+}
+
+}  // namespace
+
+TEST(op_times, ops_and_what_is_between_them_take_what_they_take_on_the_device) {
+  const std::vector<double> times = times_of([](Program& program) {
     program.op(4);
     program.kernel(1);
     program.op(2);
-    const std::vector<double> times = program.times();
-    CHECK_EQUAL(times.size(), 4u);
-    CHECK(about(times[1] - times[0], 4));
-    CHECK(about(times[2] - times[1], 1));
-    CHECK(about(times[3] - times[2], 2));
-  }
-  fake.finish();
+  });
+  CHECK_EQUAL(times.size(), 4u);
+  CHECK(about(times[1] - times[0], 4));
+  CHECK(about(times[2] - times[1], 1));
+  CHECK(about(times[3] - times[2], 2));
 }
 
 TEST(op_times, an_op_inside_an_op_is_part_of_it) {
-  const FakeCuda fake;
-  {
-    Program program;
-    program.engine->begin_iteration();
+  const std::vector<double> times = times_of([](Program& program) {
     program.engine->begin_op("outer", {});
     program.op(4);
     program.kernel(2);
     program.engine->end_op();
-    const std::vector<double> times = program.times();
-    CHECK_EQUAL(times.size(), 2u);
-    CHECK(about(times[1] - times[0], 6));
-  }
-  fake.finish();
+  });
+  CHECK_EQUAL(times.size(), 2u);
+  CHECK(about(times[1] - times[0], 6));
 }
 
 TEST(op_times, without_the_devices_times_for_all_of_them_the_hosts_are_kept) {
-  const FakeCuda fake;
-  {
-    Program program;
-    program.engine->begin_iteration();
+  const std::vector<double> times = times_of([](Program& program) {
     program.op(4);
     program.engine->begin_op("op", {});
     program.kernel(2);
     program.engine->abort_ops(0);
-    const std::vector<double> times = program.times();
-    CHECK_EQUAL(times.size(), 4u);
-    CHECK(about(times[3] - times[0], 0));
-  }
-  fake.finish();
+  });
+  CHECK_EQUAL(times.size(), 4u);
+  CHECK(about(times[3] - times[0], 0));
 }
 
 TEST(op_times, an_event_that_cannot_be_had_fails_no_op) {
-  const FakeCuda fake;
-  {
-    Program program;
-    program.engine->begin_iteration();
+  const std::vector<double> times = times_of([](Program& program) {
     program.op(4);
     fake_fail("cuEventCreate", 1, 2, 0);  // of the time at which the next op begins
     program.op(2);
-    const std::vector<double> times = program.times();
-    CHECK_EQUAL(times.size(), 4u);
-    CHECK(about(times[3] - times[0], 0));
-  }
-  fake.finish();
+  });
+  CHECK_EQUAL(times.size(), 4u);
+  CHECK(about(times[3] - times[0], 0));
 }
