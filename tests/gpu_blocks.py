@@ -88,11 +88,12 @@ class Program:
         self._pattern.check(self._host[: size // 8], turn)
 
     def _copy(self, direction: Direction, address: int, size: int) -> None:
-        self.engine.begin_op(direction, [address])
+        stream = self._gpu.stream(direction)
+        self.engine.begin_op(direction, [address], stream)
         try:
             self._gpu.copy_pinned([Copy(direction, self._host[: size // 8], address)], 4 * MIB)
         finally:
-            self.engine.end_op()
+            self.engine.end_op([], stream)
         self._offer([address])
 
     def _offer(self, addresses: Sequence[int]) -> None:

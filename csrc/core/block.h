@@ -14,6 +14,7 @@
 //     capacity_bytes  resident, cleaning, clean, evicting, staging
 // Σ charged_bytes(block) over all blocks == Budget::used_bytes() <= Budget::limit_bytes()
 // copy.bytes != 0  <=>  state in {clean, evicting, out, filling}
+// arrival is not empty  =>  state == filling
 #pragma once
 
 #include <cstddef>
@@ -77,11 +78,15 @@ struct Block {
   std::shared_ptr<Job> job;  // cleaning, filling
   std::exception_ptr error;  // of the last transfer, if it failed
   Block* staging = nullptr;  // filling: where the bytes are read to
+  Fences arrival;            // filling: work that is ordered after them finds the bytes
 
   // The policy's list of blocks that may be evicted.
   Block* older = nullptr;
   Block* newer = nullptr;
   bool listed = false;
+
+  // An op may begin: its work can at least be ordered after the block's bytes.
+  bool ready() const { return accessible(state) || !arrival.empty(); }
 
   Span span() const { return {address, capacity_bytes}; }
 };

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -58,6 +59,9 @@ class Fences {
  private:
   std::vector<Fence> fences_;  // mostly none or one
 };
+
+// Called with a fence once a copy is queued: work that is ordered after it finds the bytes.
+using Queued = std::function<void(Fence)>;
 
 // A point as a fence is one, kept to be timed. Null where calls return when their work is done, and
 // where none could be had. Goes before its device.

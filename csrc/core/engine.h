@@ -4,7 +4,8 @@
 // - Threads: every call may come from any thread. Ops belong to the thread that opened them.
 // - One lock protects all bookkeeping. It is never held across a device call, a store call or a
 //   wait, so `free` is quick and may come from a garbage collection in the middle of anything.
-// - `allocate` and `begin_op` may wait for copies; nothing they wait for needs the caller.
+// - `allocate` and `begin_op` may wait for copies; nothing they wait for needs the caller. Where
+//   work is queued, begin_op waits only until the copies are queued, too.
 // - Errors: OutOfMemory, StoreError, DeviceError, InvalidBlock. A call that throws has changed
 //   nothing that the caller sees: no block lost, none moved, no op opened.
 // - What is held (by open ops, by pins) is never evicted: Σ capacity of held blocks <= budget.
@@ -73,7 +74,9 @@ class Engine {
   std::size_t capacity_bytes(Address address) const;
 
   // Swaps in the blocks of these addresses (any address inside a block; others are ignored) and
-  // holds them, and everything allocated until the matching end_op.
+  // holds them, and everything allocated until the matching end_op. On a device that sees no
+  // touches their bytes may still be on the way when it returns: what the calling thread's current
+  // stream is given from then on comes after them.
   void begin_op(const std::string& op, std::span<const Address> touched);
   // Blocks of `retire` become the first to be evicted. A nested op's holds pass to its parent.
   void end_op(std::span<const Address> retire = {});
@@ -188,7 +191,9 @@ class Engine {
   void hold(Block& block);
   void unhold(Block& block);
   void use(Lock& lock, Block& block, Wait wait, std::uint32_t op);
-  void await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op);
+  void await(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op,
+             bool (*there)(const Block&));
+  void order_after_arrivals(Lock& lock, const ThreadOps& ops, const OpenOp& open);
   void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
                 const Stamp& ended);
   void evict_unheld(Lock& lock);

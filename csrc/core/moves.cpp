@@ -240,6 +240,14 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
     self.address = device_->begin_fill(staging.span(), block.span());
     return true;
   };
+  // Where touches that nobody announces are seen, they have to be: the bytes are there or are not.
+  if (!sees_touches_) {
+    job->arriving = [this, &block](Job& self) {
+      Lock lock(mutex_);
+      block.arrival = self.arrival;
+      changed();
+    };
+  }
   job->complete = [this, &block](Job& self) { complete_filling(block, self); };
   block.job = job;
   ++under_way_;
@@ -268,6 +276,7 @@ void Engine::complete_filling(Block& block, Job& job) {
   in_busy_.end(now);
   block.job.reset();
   block.staging = nullptr;
+  block.arrival.clear();
   if (error) {
     staging.sealed = true;
     frames_.put_warm(staging);

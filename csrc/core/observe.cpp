@@ -96,6 +96,7 @@ void Engine::check_invariants() const {
     require((block.job != nullptr) == (s == State::cleaning || s == State::filling),
             "job <=> cleaning or filling");
     require((block.staging != nullptr) == (s == State::filling), "staging <=> filling");
+    require(block.arrival.empty() || s == State::filling, "arrival => filling");
     require(static_cast<bool>(block.copy) == (s == State::clean || s == State::evicting ||
                                               s == State::out || s == State::filling),
             "copy <=> clean, evicting, out or filling");

@@ -54,9 +54,22 @@ void Engine::use(Lock& lock, Block& block, Wait wait, std::uint32_t op) {
   }
 }
 
-void Engine::await_accessible(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op) {
+namespace {
+
+bool is_accessible(const Block& block) {
+  return accessible(block.state);
+}
+
+bool is_ready(const Block& block) {
+  return block.ready();
+}
+
+}  // namespace
+
+void Engine::await(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op,
+                   bool (*there)(const Block&)) {
   bool tried = false;
-  while (block.id == id && !accessible(block.state)) {
+  while (block.id == id && !there(block)) {
     if (block.state == State::out) {
       if (block.error && tried) std::rethrow_exception(block.error);
       tried = true;
@@ -68,6 +81,28 @@ void Engine::await_accessible(Lock& lock, std::uint64_t id, Block& block, std::u
 }
 
 // --- ops
+
+// What the op is to do comes after the bytes of its blocks that are on their way; the host goes on.
+// The wait is one of the device, on whose clock it is recorded.
+void Engine::order_after_arrivals(Lock& lock, const ThreadOps& ops, const OpenOp& open) {
+  Fences arrivals;
+  for (const auto& [block, id] : open.held) {
+    if (block->id == id) arrivals.add(block->arrival);
+  }
+  if (arrivals.empty()) return;
+  lock.unlock();
+  const Stamp asked = device_->stamp();
+  std::exception_ptr error;
+  try {
+    for (const Fence fence : arrivals) device_->order(fence);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  lock.lock();
+  if (error) std::rethrow_exception(error);
+  if (!iterates(ops) || !ops.open.empty() || asked == nullptr) return;
+  recorder_.add({.seconds = 0, .op = open.name, .kind = RecordKind::stall, .stamp = asked});
+}
 
 Engine::ThreadOps& Engine::thread_ops() {
   thread_local std::uint64_t cached_serial = 0;
@@ -121,13 +156,14 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     const Block* awaited = nullptr;
     for (const auto& [block, id] : open.held) {
       if (block->id == id) use(lock, *block, Wait::yes, open.name);
-      if (!accessible(block->state)) awaited = block;
+      if (!block->ready()) awaited = block;
     }
     if (awaited != nullptr) {
       const double waited_since = now_seconds();
-      for (const auto& [block, id] : open.held) await_accessible(lock, id, *block, open.name);
+      for (const auto& [block, id] : open.held) await(lock, id, *block, open.name, is_ready);
       note_stall(now_seconds() - waited_since, awaited, touched_bytes, open.name);
     }
+    order_after_arrivals(lock, ops, open);
   } catch (...) {
     for (const auto& [block, id] : open.held) {
       if (block->id == id) unhold(*block);
@@ -328,7 +364,7 @@ void Engine::withdraw(std::span<const Address> addresses) {
     }
   };
   try {
-    for (const auto& [block, id] : held) await_accessible(lock, id, *block, 0);
+    for (const auto& [block, id] : held) await(lock, id, *block, 0, is_accessible);
   } catch (...) {
     let_go();
     throw;
@@ -407,7 +443,7 @@ void Engine::pin(Address address) {
     if (held_bytes_ > budget_.limit_bytes()) {
       throw_out_of_memory(block.capacity_bytes, held_bytes_ - block.capacity_bytes, 0);
     }
-    await_accessible(lock, id, block, 0);
+    await(lock, id, block, 0, is_accessible);
     while (block.id == id) {
       if (block.busy) {
         wait_for_change(lock);

@@ -78,8 +78,9 @@ void Engine::leave_planned(Lock& lock) {
     to_leave_.pop_front();
     if (!bound.alive()) continue;
     Block& block = *bound.block;
-    if (!accessible(block.state) || block.evict_next) continue;
-    if (block.holds > 0 || block.busy || !may_evict(block)) {
+    const bool comes = !block.arrival.empty();  // for an op that has ended, on the host
+    if (!block.ready() || block.evict_next) continue;
+    if (block.holds > 0 || block.busy || comes || !may_evict(block)) {
       later.push_back(bound);
     } else if (block.state == State::resident) {
       if (!block.error) start_cleaning(block, Priority::demand_out, true);

@@ -46,8 +46,14 @@ void put_on_clock_of(Device& device, Record& record) {
   if (first == record.items.end() || !all) return;
   const Stamp origin = first->stamp;
   const double origin_seconds = first->stamped_seconds;
+  RecordItem* op = nullptr;
   for (auto item = first; item != record.items.end(); ++item) {
+    if (item->kind == RecordKind::stall && item->stamp != nullptr) {
+      item->seconds = device.seconds_between(item->stamp, op->stamp);
+      op->seconds -= item->seconds;
+    }
     if (!is_op(*item)) continue;
+    op = &*item;
     // What the host waited for before it asked stays in the op, as a stall.
     const double waited_seconds = item->stamped_seconds - item->seconds;
     item->seconds = origin_seconds + device.seconds_between(origin, item->stamp) - waited_seconds;

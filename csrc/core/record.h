@@ -32,6 +32,7 @@ struct RecordItem {
   RecordKind kind;
   bool may_leave = false;  // the block could be swapped out for others, but for ops that hold it
   // Of an op on a device with streams: where it began or ended there, and when that was asked for.
+  // Of a stall there: where it began; it ended with the begin of its op.
   Stamp stamp = nullptr;
   double stamped_seconds = 0;
 };

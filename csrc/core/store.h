@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
+
 namespace swapmem {
 
 struct Slot {
@@ -30,6 +32,13 @@ class Store {
   virtual void release(Slot slot) noexcept = 0;
   virtual void write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) = 0;
   virtual void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) = 0;
+  // As read. Where the copy is queued on a device, `queued` is called meanwhile, at most once: work
+  // that is ordered after the fence finds all of the bytes.
+  virtual void read_queued(Slot slot, std::size_t offset, void* to, std::size_t bytes,
+                           const Queued& queued) {
+    static_cast<void>(queued);
+    read(slot, offset, to, bytes);
+  }
   // The slot will be read before long: a store of several tiers may bring it nearer.
   virtual void soon(Slot) noexcept {}
   // Gives back memory that is kept for later slots; returns its bytes.

@@ -98,6 +98,19 @@ std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes
   return nullptr;
 }
 
+void TransferQueue::read(Job& job, std::size_t offset, std::size_t bytes) {
+  const auto queued = [&](Fence fence) {
+    std::unique_lock lock(mutex_);
+    job.arrival.add(fence);
+    job.queued_bytes += bytes;
+    const bool all = job.queued_bytes == job.bytes && !job.error;
+    lock.unlock();
+    if (all && job.arriving) job.arriving(job);
+  };
+  store_.read_queued(job.slot, offset, reinterpret_cast<void*>(job.address + offset), bytes,
+                     queued);
+}
+
 void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std::size_t bytes) {
   std::exception_ptr error;
   bool wanted = true;
@@ -108,7 +121,7 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
     } else if (job->direction == Direction::out) {
       store_.write(job->slot, offset, reinterpret_cast<const void*>(job->address + offset), bytes);
     } else {
-      store_.read(job->slot, offset, reinterpret_cast<void*>(job->address + offset), bytes);
+      read(*job, offset, bytes);
     }
   } catch (...) {
     error = std::current_exception();

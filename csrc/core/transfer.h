@@ -8,7 +8,9 @@
 //   If it returns false the job ends without a copy and without an error.
 // - `complete` is called once, by the worker that ends the job; `error` is null on success. After
 //   an error no further chunk is started.
-// - Neither is called with a lock of the queue held; neither may throw out of `complete`.
+// - `arriving` is called at most once, by a worker, before `complete`: the store has told of every
+//   chunk that its copy is queued. `arrival` is then what work has to be ordered after.
+// - None is called with a lock of the queue held; nothing may be thrown out of `complete`.
 // - The destructor finishes every job that was submitted.
 #pragma once
 
@@ -42,14 +44,17 @@ struct Job {
   Slot slot;
   std::size_t bytes = 0;
   std::function<bool(Job&)> prepare;
+  std::function<void(Job&)> arriving;
   std::function<void(Job&)> complete;
 
   // Owned by the queue until `complete`.
   Priority priority = Priority::background;
   bool queued = false;
   bool prepared = false;
-  std::size_t next_offset = 0;  // chunks below were taken
-  std::size_t under_way = 0;    // chunks taken and not ended
+  std::size_t next_offset = 0;   // chunks below were taken
+  std::size_t under_way = 0;     // chunks taken and not ended
+  std::size_t queued_bytes = 0;  // of chunks whose copies are queued; <= next_offset
+  Fences arrival;                // of these
   std::exception_ptr error;
   double started_seconds = 0;
 
@@ -81,6 +86,7 @@ class TransferQueue {
   bool yields(std::size_t priority) const;
   Queue::iterator next_of(Queue& queue) const;
   void run(const std::shared_ptr<Job>& job, std::size_t offset, std::size_t bytes);
+  void read(Job& job, std::size_t offset, std::size_t bytes);
 
   Store& store_;
   const std::size_t chunk_bytes_;

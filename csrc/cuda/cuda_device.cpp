@@ -25,7 +25,7 @@ CudaDevice::CudaDevice(int ordinal, std::size_t frame_bytes, std::size_t address
     : context_(std::make_shared<Context>(ordinal)),
       page_bytes_(granularity_bytes(context_->driver(), ordinal)),
       frame_bytes_(frame_bytes),
-      streams_(*context_),
+      streams_(std::make_shared<Streams>(*context_)),
       handles_(*context_, page_bytes_, frame_bytes_, cache_bytes) {
   if (frame_bytes_ < page_bytes_ || (frame_bytes_ & (frame_bytes_ - 1)) != 0) {
     throw DeviceError("frames of " + std::to_string(frame_bytes_) +
@@ -288,7 +288,7 @@ void CudaDevice::finish(LeavingList::iterator leaving, bool waiting) {
   std::vector<Old>& parts = leaving->parts;
   try {
     if (waiting) {
-      for (const Fence fence : leaving->last_use) streams_.wait(fence);
+      for (const Fence fence : leaving->last_use) streams_->wait(fence);
     }
     while (!parts.empty()) {
       Old& part = parts.back();
@@ -312,7 +312,7 @@ void CudaDevice::finish(LeavingList::iterator leaving, bool waiting) {
 bool CudaDevice::passed(const Fences& fences) {
   try {
     return std::all_of(fences.begin(), fences.end(),
-                       [&](Fence fence) { return streams_.passed(fence); });
+                       [&](Fence fence) { return streams_->passed(fence); });
   } catch (const DeviceError&) {
     return false;  // who has to wait for it is told
   }
@@ -496,19 +496,19 @@ void CudaDevice::finish_fill(Span staging, Span block) {
 
 Stamp CudaDevice::stamp() noexcept {
   try {
-    return streams_.stamp();
+    return streams_->stamp();
   } catch (const DeviceError&) {
     return nullptr;  // whoever needs the stream is told
   }
 }
 
 double CudaDevice::seconds_between(const Stamp& earlier, const Stamp& later) {
-  return streams_.seconds_between(static_cast<CUevent>(earlier.get()),
-                                  static_cast<CUevent>(later.get()));
+  return streams_->seconds_between(static_cast<CUevent>(earlier.get()),
+                                   static_cast<CUevent>(later.get()));
 }
 
 std::unique_ptr<Link> CudaDevice::link() const {
-  return std::make_unique<CudaLink>(context_);
+  return std::make_unique<CudaLink>(context_, streams_);
 }
 
 void CudaDevice::trim() {

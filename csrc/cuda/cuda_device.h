@@ -57,9 +57,9 @@ class CudaDevice : public Device {
   bool sees_writes() const override { return false; }
   bool sees_touches() const override { return false; }
   bool commits_zeros() const override { return false; }
-  Fence fence() override { return streams_.fence(); }
-  void wait(Fence fence) override { streams_.wait(fence); }
-  void order(Fence fence) override { streams_.order(fence); }
+  Fence fence() override { return streams_->fence(); }
+  void wait(Fence fence) override { streams_->wait(fence); }
+  void order(Fence fence) override { streams_->order(fence); }
   Stamp stamp() noexcept override;
   double seconds_between(const Stamp& earlier, const Stamp& later) override;
   Address begin_fill(Span staging, Span block) override;
@@ -143,9 +143,9 @@ class CudaDevice : public Device {
   const std::shared_ptr<Context> context_;
   const std::size_t page_bytes_;
   const std::size_t frame_bytes_;
-  Span reservation_;  // what cuMemAddressFree needs
-  Span region_;       // its part that starts at a frame
-  Streams streams_;
+  Span reservation_;                        // what cuMemAddressFree needs
+  Span region_;                             // its part that starts at a frame
+  const std::shared_ptr<Streams> streams_;  // the links', too
   Handles handles_;
 
   // By page of the region. Who owns a span owns its pages; no lock.

@@ -14,8 +14,8 @@ CUdeviceptr pointer(const void* device) {
 
 }  // namespace
 
-CudaLink::CudaLink(std::shared_ptr<const Context> context)
-    : context_(std::move(context)), events_(*context_, CU_EVENT_DISABLE_TIMING) {
+CudaLink::CudaLink(std::shared_ptr<const Context> context, std::shared_ptr<Streams> streams)
+    : context_(std::move(context)), streams_(std::move(streams)) {
   const Driver& driver = context_->driver();
   const Context::Scope scope(*context_);
   driver.check(driver.cuStreamCreate(&out_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
@@ -97,29 +97,30 @@ void CudaLink::check_pinned(const void* host, std::size_t bytes) const {
 
 void CudaLink::copy_out(void* host, const void* device, std::size_t bytes) {
   check_pinned(host, bytes);
+  const Driver& driver = context_->driver();
   const Context::Scope scope(*context_);
-  finish(context_->driver().cuMemcpyDtoHAsync(host, pointer(device), bytes, out_),
-         "cuMemcpyDtoHAsync", out_);
+  driver.check(driver.cuMemcpyDtoHAsync(host, pointer(device), bytes, out_), "cuMemcpyDtoHAsync");
+  finish(out_, {});
 }
 
-void CudaLink::copy_in(void* device, const void* host, std::size_t bytes) {
+void CudaLink::copy_in(void* device, const void* host, std::size_t bytes, const Queued& queued) {
   check_pinned(host, bytes);
+  const Driver& driver = context_->driver();
   const Context::Scope scope(*context_);
-  finish(context_->driver().cuMemcpyHtoDAsync(pointer(device), host, bytes, in_),
-         "cuMemcpyHtoDAsync", in_);
+  driver.check(driver.cuMemcpyHtoDAsync(pointer(device), host, bytes, in_), "cuMemcpyHtoDAsync");
+  finish(in_, queued);
 }
 
 // Waits for a copy that was just queued. Whatever fails then, the copy has ended when this returns
 // or throws: the memory has another owner afterwards.
-void CudaLink::finish(CUresult queued, const char* call, CUstream stream) {
-  const Driver& driver = context_->driver();
-  driver.check(queued, call);
+void CudaLink::finish(CUstream stream, const Queued& queued) {
   try {
-    const EventPool::Event event = events_.take();
-    driver.check(driver.cuEventRecord(event.get(), stream), "cuEventRecord");
-    driver.check(driver.cuEventSynchronize(event.get()), "cuEventSynchronize");
+    const CurrentStream current(stream);
+    const Fence fence = streams_->fence();
+    if (queued) queued(fence);
+    streams_->wait(fence);
   } catch (...) {
-    driver.check(driver.cuStreamSynchronize(stream), "cuStreamSynchronize");
+    context_->driver().check(context_->driver().cuStreamSynchronize(stream), "cuStreamSynchronize");
   }
 }
 

@@ -1,9 +1,9 @@
 // Copies between a GPU's memory and pinned host memory, on two streams of their own: one for each
 // direction, as the hardware has a copy engine for each.
 //
-// A call queues its copy and an event, and sleeps until the event has passed; several workers keep
+// A call queues its copy and a fence, and sleeps until the fence has passed; several workers keep
 // an engine busy. What copies is in the order of the calls, so that a large copy should come in
-// chunks. Nothing of this waits for other streams, nor do they wait for it.
+// chunks. Nothing of this waits for other streams; they wait for it only where they are told to.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ namespace swapmem::cuda {
 
 class CudaLink : public Link {
  public:
-  explicit CudaLink(std::shared_ptr<const Context> context);
+  CudaLink(std::shared_ptr<const Context> context, std::shared_ptr<Streams> streams);
   ~CudaLink() override;  // what is still pinned is unpinned
   CudaLink(const CudaLink&) = delete;
   CudaLink& operator=(const CudaLink&) = delete;
@@ -29,14 +29,15 @@ class CudaLink : public Link {
   void unpin(void* host, std::size_t bytes) noexcept override;
   // The host memory has to lie in what was pinned in one piece.
   void copy_out(void* host, const void* device, std::size_t bytes) override;
-  void copy_in(void* device, const void* host, std::size_t bytes) override;
+  void copy_in(void* device, const void* host, std::size_t bytes,
+               const Queued& queued = {}) override;
 
  private:
   void check_pinned(const void* host, std::size_t bytes) const;
-  void finish(CUresult queued, const char* call, CUstream stream);
+  void finish(CUstream stream, const Queued& queued);
 
   const std::shared_ptr<const Context> context_;
-  EventPool events_;
+  const std::shared_ptr<Streams> streams_;
   CUstream out_ = nullptr;
   CUstream in_ = nullptr;
   mutable std::shared_mutex mutex_;

@@ -8,7 +8,7 @@ void HostLink::copy_out(void* host, const void* device, std::size_t bytes) {
   std::memcpy(host, device, bytes);
 }
 
-void HostLink::copy_in(void* device, const void* host, std::size_t bytes) {
+void HostLink::copy_in(void* device, const void* host, std::size_t bytes, const Queued&) {
   std::memcpy(device, host, bytes);
 }
 

@@ -13,7 +13,7 @@ class HostLink : public Link {
   void pin(void*, std::size_t) override {}
   void unpin(void*, std::size_t) noexcept override {}
   void copy_out(void* host, const void* device, std::size_t bytes) override;
-  void copy_in(void* device, const void* host, std::size_t bytes) override;
+  void copy_in(void* device, const void* host, std::size_t bytes, const Queued&) override;
 };
 
 }  // namespace swapmem

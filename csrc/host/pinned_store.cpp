@@ -133,10 +133,13 @@ void PinnedStore::write(Slot slot, std::size_t offset, const void* from, std::si
        });
 }
 
-void PinnedStore::read(Slot slot, std::size_t offset, void* to, std::size_t bytes) {
+// The parts are copied one after the other: the last one ends last.
+void PinnedStore::read_queued(Slot slot, std::size_t offset, void* to, std::size_t bytes,
+                              const Queued& queued) {
   copy("in", slot, offset, bytes,
        [&](const HostExtent& extent, std::size_t at, std::size_t done, std::size_t share) {
-         link_->copy_in(static_cast<char*>(to) + done, extent.memory + at, share);
+         link_->copy_in(static_cast<char*>(to) + done, extent.memory + at, share,
+                        done + share == bytes ? queued : Queued());
        });
 }
 

@@ -66,7 +66,11 @@ class PinnedStore : public Store {
   std::optional<Slot> try_reserve(std::size_t bytes);  // none if the store is full
   void release(Slot slot) noexcept override;
   void write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) override;
-  void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override;
+  void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
+    read_queued(slot, offset, to, bytes, {});
+  }
+  void read_queued(Slot slot, std::size_t offset, void* to, std::size_t bytes,
+                   const Queued& queued) override;
 
   // Where a slot's bytes are. For an owner that sees to it itself that it does not release the slot
   // while it uses them.

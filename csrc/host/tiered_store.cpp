@@ -326,7 +326,9 @@ void TieredStore::end_write(Entry& entry, const Share& share, bool written) {
   if (due_down() != nullptr) work_.notify_one();
 }
 
-void TieredStore::read(Slot slot, std::size_t offset, void* to, std::size_t bytes) {
+// The parts are copied one after the other: the last one ends last.
+void TieredStore::read_queued(Slot slot, std::size_t offset, void* to, std::size_t bytes,
+                              const Queued& queued) {
   const std::shared_ptr<Entry> entry = entry_of(slot);
   for (std::size_t done = 0; done < bytes;) {
     Lock lock(mutex_);
@@ -334,7 +336,8 @@ void TieredStore::read(Slot slot, std::size_t offset, void* to, std::size_t byte
     if (!share.place->in_memory()) stop_expecting(*entry);  // it comes now
     lock.unlock();
     try {
-      copy_in(share, static_cast<char*>(to) + done);
+      copy_in(share, static_cast<char*>(to) + done,
+              done + share.bytes == bytes ? queued : Queued());
     } catch (...) {
       share.place.reset();
       wake_waiting();
@@ -381,11 +384,14 @@ void TieredStore::copy_out(const Share& share, const char* from) {
   }
 }
 
-void TieredStore::copy_in(const Share& share, char* to) {
+void TieredStore::copy_in(const Share& share, char* to, const Queued& queued) {
   const auto in = [&](const std::vector<HostExtent>& memory, std::size_t offset) {
-    for_each_part(memory, offset, share.bytes,
-                  [&](const HostExtent& extent, std::size_t at, std::size_t done,
-                      std::size_t part) { link_->copy_in(to + done, extent.memory + at, part); });
+    for_each_part(
+        memory, offset, share.bytes,
+        [&](const HostExtent& extent, std::size_t at, std::size_t done, std::size_t part) {
+          link_->copy_in(to + done, extent.memory + at, part,
+                         done + part == share.bytes ? queued : Queued());
+        });
   };
   try {
     if (share.place->in_memory()) return in(share.place->memory(), share.offset);

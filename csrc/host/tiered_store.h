@@ -65,7 +65,11 @@ class TieredStore : public Store {
   Slot reserve(std::size_t bytes) override;
   void release(Slot slot) noexcept override;
   void write(Slot slot, std::size_t offset, const void* from, std::size_t bytes) override;
-  void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override;
+  void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
+    read_queued(slot, offset, to, bytes, {});
+  }
+  void read_queued(Slot slot, std::size_t offset, void* to, std::size_t bytes,
+                   const Queued& queued) override;
   void soon(Slot slot) noexcept override;
 
   std::size_t used_bytes() const override;
@@ -138,7 +142,7 @@ class TieredStore : public Store {
   Share share_at(const Entry& entry, std::size_t offset, std::size_t bytes) const;
   void end_write(Entry& entry, const Share& share, bool written);
   void copy_out(const Share& share, const char* from);
-  void copy_in(const Share& share, char* to);
+  void copy_in(const Share& share, char* to, const Queued& queued);
   void write_file(const TierPlace& file, std::size_t offset, const std::vector<HostExtent>& memory,
                   std::size_t bytes);
   void read_file(const TierPlace& file, std::size_t offset, const std::vector<HostExtent>& memory,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from swapmem import devices
 from swapmem.cli.direct_file import pages
 from swapmem.cli.pattern import Pattern
-from swapmem.cli.raw_driver import Copy, Gpu, Mapping
+from swapmem.cli.raw_driver import Copy, Direction, Gpu, Mapping
 
 MIB = 1 << 20
 
@@ -87,7 +87,7 @@ class Blocks:
         """Writes every byte anew, in an op, so that no copy of before is good any more."""
         self._turn += 1
         addresses = self.addresses if addresses is None else addresses
-        with self._op(addresses):
+        with self._op(addresses, "in"):
             for index, address in enumerate(addresses):
                 piece = self._piece(index)
                 self._pattern.fill(piece, self._turn, index)
@@ -96,7 +96,7 @@ class Blocks:
     def check(self, addresses: Sequence[int] | None = None, turns_ago: int = 0) -> None:
         """Looks at every byte of what `fill` wrote last, or some turns ago."""
         addresses = self.addresses if addresses is None else addresses
-        with self._op(addresses):
+        with self._op(addresses, "out"):
             for index, address in enumerate(addresses):
                 piece = self._piece(index)
                 piece.fill(0)
@@ -120,12 +120,13 @@ class Blocks:
         return time.perf_counter() - begin
 
     @contextlib.contextmanager
-    def _op(self, addresses: Sequence[int]) -> Iterator[None]:
-        self.engine.begin_op("bench", addresses)
+    def _op(self, addresses: Sequence[int], direction: Direction) -> Iterator[None]:
+        stream = self._gpu.stream(direction)
+        self.engine.begin_op("bench", addresses, stream)
         try:
             yield
         finally:
-            self.engine.end_op()
+            self.engine.end_op([], stream)
 
     def _piece(self, index: int) -> _Array:
         words = self.block_bytes // 8

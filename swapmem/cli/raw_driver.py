@@ -217,6 +217,10 @@ class Gpu:
         """Frees what `host_alloc` returned."""
         self._call("cuMemFreeHost", ctypes.c_void_p(address))
 
+    def stream(self, direction: Direction) -> int:
+        """Returns the handle of the stream that `copy_pinned` uses for a direction."""
+        return self._streams[direction].value or 0
+
     def copy_pinned(self, copies: Sequence[Copy], piece_bytes: int) -> float:
         """Copies between the device and pinned memory, each direction on a stream of its own.
 

@@ -218,6 +218,10 @@ TEST(pinned_store, whatever_is_free_can_be_reserved_however_scattered) {
   CHECK(has_cookie(*pinned.store, scattered, 100));
   Memory page(page_bytes);
   pinned->read(scattered, 31 * page_bytes, page.data(), page_bytes);
+  // A read is queued with its last part.
+  const Fence copied = pinned.link->copied_in;
+  const std::vector<Fence> fences = fences_of_read(*pinned.store, scattered);
+  CHECK(fences == std::vector{Fence{1} << fence_stream_shift | (copied + 32)});
   for (std::size_t n = 1; n < 64; n += 2) CHECK(has_cookie(*pinned.store, slots[n], n));
   for (std::size_t n = 1; n < 64; n += 2) pinned->release(slots[n]);
   CHECK(has_cookie(*pinned.store, scattered, 100));

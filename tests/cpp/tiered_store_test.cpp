@@ -572,6 +572,19 @@ TEST(tiered_store, a_file_in_small_pieces_takes_a_large_one_in_parts) {
                    static_cast<char*>(whole.data()) + page_bytes));
 }
 
+TEST(tiered_store, a_read_from_either_tier_is_queued_once_with_its_last_part) {
+  Tiered tiered;
+  const std::vector<Slot> slots = write_pieces(*tiered.store, 20);
+  const Slot large = tiered->reserve(3 * piece_bytes);
+  write_cookie(*tiered.store, large, 20);
+  tiered->settle();
+  CHECK(tiered.in_file() > 0);
+  for (const Slot slot : {slots[0], slots[19], large}) {
+    const std::vector<Fence> fences = fences_of_read(*tiered.store, slot);
+    CHECK(fences == std::vector{Fence{1} << fence_stream_shift | tiered.link->copied_in});
+  }
+}
+
 TEST(tiered_store, a_read_that_fails_leaves_the_slot) {
   Tiered tiered;
   const std::vector<Slot> slots = write_pieces(*tiered.store, 20);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <map>
@@ -22,7 +23,8 @@ namespace swapmem::test {
 class CheckedLink : public Link {
  public:
   Gate pins, copies_out, copies_in;
-  Faults* faults = nullptr;  // of pins and copies; set before the link is used
+  Faults* faults = nullptr;         // of pins and copies; set before the link is used
+  std::atomic<Fence> copied_in{0};  // copies in so far: the position in their fences
   std::size_t most_pinned_bytes = ~std::size_t{0};  // more is refused, as by RLIMIT_MEMLOCK
 
   void pin(void* host, std::size_t bytes) override {
@@ -57,10 +59,12 @@ class CheckedLink : public Link {
     copies_out.pass();
     std::memcpy(host, device, bytes);
   }
-  void copy_in(void* device, const void* host, std::size_t bytes) override {
+  void copy_in(void* device, const void* host, std::size_t bytes, const Queued& queued) override {
     ask("copy in");
     demand_pinned(host, bytes);
     copies_in.pass();
+    const Fence position = ++copied_in;
+    if (queued) queued(Fence{1} << fence_stream_shift | position);
     std::memcpy(device, host, bytes);
   }
 

@@ -32,4 +32,12 @@ inline bool has_cookie(Store& store, Slot slot, std::uint64_t cookie) {
   return holds(memory.address(), slot.bytes, cookie);
 }
 
+// The fences that a read of the whole slot tells of, as it is queued.
+inline std::vector<Fence> fences_of_read(Store& store, Slot slot) {
+  Memory memory(slot.bytes);
+  std::vector<Fence> fences;
+  store.read_queued(slot, 0, memory.data(), slot.bytes, [&](Fence f) { fences.push_back(f); });
+  return fences;
+}
+
 }  // namespace swapmem::test
