@@ -85,8 +85,9 @@ struct Block {
   Block* newer = nullptr;
   bool listed = false;
 
+  bool accessible() const { return swapmem::accessible(state); }
   // An op may begin: its work can at least be ordered after the block's bytes.
-  bool ready() const { return accessible(state) || !arrival.empty(); }
+  bool ready() const { return accessible() || !arrival.empty(); }
 
   Span span() const { return {address, capacity_bytes}; }
 };

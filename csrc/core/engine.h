@@ -187,12 +187,12 @@ class Engine {
   void fetch_planned(Lock& lock);
   bool fetch_now(Lock& lock, const PlanRun::Bound& bound);
 
-  // ops.cpp
+  // ops.cpp, swaps.cpp
   void hold(Block& block);
   void unhold(Block& block);
   void use(Lock& lock, Block& block, Wait wait, std::uint32_t op);
   void await(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op,
-             bool (*there)(const Block&));
+             bool (Block::*there)() const);
   void order_after_arrivals(Lock& lock, const ThreadOps& ops, const OpenOp& open);
   void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
                 const Stamp& ended);

@@ -1,4 +1,4 @@
-// Engine: what callers ask for by name of a block: ops, prefetch, explicit swaps, pins.
+// Engine: ops, and what they hold.
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,22 +54,10 @@ void Engine::use(Lock& lock, Block& block, Wait wait, std::uint32_t op) {
   }
 }
 
-namespace {
-
-bool is_accessible(const Block& block) {
-  return accessible(block.state);
-}
-
-bool is_ready(const Block& block) {
-  return block.ready();
-}
-
-}  // namespace
-
 void Engine::await(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op,
-                   bool (*there)(const Block&)) {
+                   bool (Block::*there)() const) {
   bool tried = false;
-  while (block.id == id && !there(block)) {
+  while (block.id == id && !(block.*there)()) {
     if (block.state == State::out) {
       if (block.error && tried) std::rethrow_exception(block.error);
       tried = true;
@@ -160,7 +148,7 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     }
     if (awaited != nullptr) {
       const double waited_since = now_seconds();
-      for (const auto& [block, id] : open.held) await(lock, id, *block, open.name, is_ready);
+      for (const auto& [block, id] : open.held) await(lock, id, *block, open.name, &Block::ready);
       note_stall(now_seconds() - waited_since, awaited, touched_bytes, open.name);
     }
     order_after_arrivals(lock, ops, open);
@@ -282,232 +270,6 @@ void Engine::evict_unheld(Lock& lock) {
       return;
     }
   }
-}
-
-std::size_t Engine::prefetch(std::span<const Address> addresses) {
-  Lock lock(mutex_);
-  const ThreadOps& ops = thread_ops();
-  if (plan_.follows() && iterates(ops)) return addresses.size();
-  const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
-  // What is needed first becomes the newest.
-  for (auto address = addresses.rbegin(); address != addresses.rend(); ++address) {
-    Block* block = find_live(*address);
-    if (block != nullptr && block->listed) {
-      policy_->remove(*block);
-      block->retired = false;
-      policy_->add(*block);
-    }
-  }
-  std::size_t coming = 0;
-  for (const Address address : addresses) {
-    Block* block = find_live(address);
-    if (block == nullptr) continue;
-    while (block->state == State::out && !block->freed) {
-      use(lock, *block, Wait::no, op);
-      if (block->state != State::out) break;
-      Block* oldest = policy_->first();
-      const auto is_oldest = [&](Address wanted) { return find_live(wanted) == oldest; };
-      if (oldest == nullptr || oldest->state != State::clean || oldest->busy ||
-          std::any_of(addresses.begin(), addresses.end(), is_oldest)) {
-        clean_ahead();
-        bring_nearer(lock, addresses);
-        return coming;
-      }
-      const std::uint64_t errors_before = errors_;
-      evict(lock, *oldest);
-      if (errors_ != errors_before) return coming;
-    }
-    ++coming;
-  }
-  return coming;
-}
-
-// There is no memory for these yet: the store can get them ready meanwhile.
-void Engine::bring_nearer(Lock& lock, std::span<const Address> addresses) {
-  std::vector<Slot> slots;
-  for (const Address address : addresses) {
-    const Block* block = find_live(address);
-    if (block != nullptr && block->state == State::out) slots.push_back(block->copy);
-  }
-  lock.unlock();
-  for (const Slot slot : slots) store_->soon(slot);  // a slot that is released by now is let be
-  lock.lock();
-}
-
-// --- which blocks may be swapped out, where touches go unseen
-
-void Engine::offer(std::span<const Address> addresses) {
-  const Fence last_use = device_->fence();
-  Lock lock(mutex_);
-  for (const Address address : addresses) {
-    Block* block = find_live(address);
-    if (block == nullptr || block->offered) continue;
-    block->offered = true;
-    block->last_use.add(last_use);
-    if (!block->listed && block->holds == 0 && accessible(block->state)) list(*block);
-  }
-}
-
-void Engine::withdraw(std::span<const Address> addresses) {
-  Lock lock(mutex_);
-  std::vector<std::pair<Block*, std::uint64_t>> held;
-  for (const Address address : addresses) {
-    Block* block = find_live(address);
-    if (block == nullptr || !block->offered) continue;
-    block->offered = false;
-    hold(*block);
-    held.emplace_back(block, block->id);
-  }
-  const auto let_go = [&] {
-    for (const auto& [block, id] : held) {
-      if (block->id == id) unhold(*block);
-    }
-  };
-  try {
-    for (const auto& [block, id] : held) await(lock, id, *block, 0, is_accessible);
-  } catch (...) {
-    let_go();
-    throw;
-  }
-  let_go();
-}
-
-// --- explicit swaps
-
-Ticket Engine::swap_out(Address address) {
-  const Fence last_use = device_->fence();
-  Lock lock(mutex_);
-  Block& block = live_block(address);
-  block.last_use.add(last_use);
-  const Ticket ticket{block.id, block.address, false};
-  while (block.id == ticket.block) {
-    if (block.holds > 0) throw InvalidBlock("the block is held by an open op or pinned");
-    const bool waits = block.busy || block.state == State::filling ||
-                       (block.state == State::cleaning && block.job->cancelled);
-    if (waits) {
-      wait_for_change(lock);
-      continue;
-    }
-    if (block.state == State::clean && !device_->sees_writes()) {
-      make_writable(lock, block);  // the copy may be older than the caller's last write
-      continue;
-    }
-    if (block.state == State::resident) {
-      start_cleaning(block, Priority::demand_out, true);
-    } else if (block.state == State::clean) {
-      evict(lock, block);
-    } else if (block.state == State::cleaning && !block.evict_next) {
-      request_eviction(block);
-    }
-    break;
-  }
-  return ticket;
-}
-
-Ticket Engine::swap_in(Address address) {
-  Lock lock(mutex_);
-  Block& block = live_block(address);
-  const Ticket ticket{block.id, block.address, true};
-  use(lock, block, Wait::yes, 0);
-  return ticket;
-}
-
-// A block that was freed, or that is asked for again meanwhile, keeps nobody waiting.
-bool Engine::settled(const Ticket& ticket) const {
-  const Block* block = find_live(ticket.address);
-  if (block == nullptr || block->id != ticket.block) return true;
-  if (ticket.resident) return accessible(block->state) || block->state == State::out;
-  return block->state == State::out || (accessible(block->state) && !block->evict_next);
-}
-
-bool Engine::done(const Ticket& ticket) {
-  Lock lock(mutex_);
-  return settled(ticket);
-}
-
-void Engine::wait(const Ticket& ticket) {
-  Lock lock(mutex_);
-  while (!settled(ticket)) wait_for_change(lock);
-  const Block* block = find_live(ticket.address);
-  if (block == nullptr || block->id != ticket.block || !block->error) return;
-  if (ticket.resident != accessible(block->state)) std::rethrow_exception(block->error);
-}
-
-void Engine::pin(Address address) {
-  Lock lock(mutex_);
-  Block& block = live_block(address);
-  const std::uint64_t id = block.id;
-  hold(block);
-  ++block.pins;
-  try {
-    if (held_bytes_ > budget_.limit_bytes()) {
-      throw_out_of_memory(block.capacity_bytes, held_bytes_ - block.capacity_bytes, 0);
-    }
-    await(lock, id, block, 0, is_accessible);
-    while (block.id == id) {
-      if (block.busy) {
-        wait_for_change(lock);
-      } else if (block.state == State::cleaning) {
-        cancel_cleaning(lock, block);
-        if (!block.busy) break;
-      } else {
-        make_writable(lock, block);  // also if it is resident: an earlier attempt may have failed
-        break;
-      }
-    }
-  } catch (...) {
-    if (block.id == id) {
-      --block.pins;
-      unhold(block);
-    }
-    throw;
-  }
-}
-
-void Engine::unpin(Address address) {
-  const Fence last_use = device_->fence();
-  Lock lock(mutex_);
-  Block& block = live_block(address);
-  if (block.pins == 0) throw InvalidBlock("unpin of a block that is not pinned");
-  block.last_use.add(last_use);
-  --block.pins;
-  unhold(block);
-}
-
-void Engine::drain() {
-  Lock lock(mutex_);
-  while (under_way_ > 0) wait_for_change(lock);
-}
-
-std::size_t Engine::trim() {
-  Lock lock(mutex_);
-  drain_magazine(lock);
-  std::size_t trimmed = 0;
-  while (Block* block = frames_.take_warm()) {
-    ++under_way_;  // who needs this memory has to wait for it, not to give up
-    lock.unlock();
-    std::exception_ptr error;
-    try {
-      device_->decommit(block->span(), block->last_use);
-    } catch (...) {
-      error = std::current_exception();
-    }
-    lock.lock();
-    if (error) {
-      frames_.return_warm(*block);
-    } else {
-      trimmed += block->warm_bytes;
-      budget_.release(block->warm_bytes);
-      frames_.put_cold(*block);
-    }
-    --under_way_;
-    changed();
-    if (error) std::rethrow_exception(error);
-  }
-  lock.unlock();
-  device_->trim();
-  store_->trim();
-  return trimmed;
 }
 
 }  // namespace swapmem

@@ -127,8 +127,9 @@ TEST(transfer, a_block_is_made_ready_to_be_filled_while_the_one_before_is_copied
     return true;
   };
   std::vector<std::shared_ptr<Job>> jobs;
-  for (int i = 0; i < 3; ++i) {
+  for (std::size_t i = 0; i < 3; ++i) {
     jobs.push_back(bench.job(Direction::in, 3));
+    jobs.back()->address += i * jobs.back()->bytes;
     jobs.back()->prepare = ready;
     fill(reinterpret_cast<Address>(bench.memory.data()), 3 * chunk_bytes, 1);
     bench.store.write(jobs.back()->slot, 0, bench.memory.data(), 3 * chunk_bytes);
