@@ -1,6 +1,6 @@
 """The engine in C++."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 min_block_bytes: int
@@ -8,6 +8,16 @@ min_cuda_block_bytes: int
 
 def available_memory_bytes() -> int: ...
 def set_numpy_handler(handler: object) -> object: ...
+def add_arrays(
+    values: Iterable[object], plain: set[type], minimum_bytes: int, found: dict[int, int]
+) -> list[Any]: ...
+def add_attributes(
+    attributes: dict[str, Any],
+    left_out: set[str],
+    plain: set[type],
+    minimum_bytes: int,
+    found: dict[int, int],
+) -> list[Any]: ...
 def host_engine(
     budget_bytes: int,
     spill_dir: str,

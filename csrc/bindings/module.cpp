@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/array_pool.h"
+#include "bindings/arrays.h"
 #include "bindings/cuda_engine.h"
 #include "bindings/host_runtime.h"
 #include "bindings/make_engine.h"
@@ -401,6 +402,7 @@ PYBIND11_MODULE(_core, module) {
       });
 
   bind_array_pool(module);
+  bind_arrays(module);
   bind_cuda_engine(module);
 }
 

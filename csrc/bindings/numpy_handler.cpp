@@ -102,15 +102,10 @@ void delete_handler(PyObject* capsule) {
   delete static_cast<Handler*>(PyCapsule_GetPointer(capsule, "mem_handler"));
 }
 
-bool import_numpy() {
-  import_array1(false);
-  return true;
-}
-
 }  // namespace
 
 py::capsule make_numpy_handler(std::shared_ptr<Runtime> runtime) {
-  if (PyArray_API == nullptr && !import_numpy()) throw py::error_already_set();
+  if (PyArray_ImportNumPyAPI() < 0) throw py::error_already_set();
   const auto* ordinary = static_cast<PyDataMem_Handler*>(
       PyCapsule_GetPointer(PyDataMem_DefaultHandler, "mem_handler"));
   if (ordinary == nullptr) throw py::error_already_set();
@@ -128,7 +123,7 @@ py::capsule make_numpy_handler(std::shared_ptr<Runtime> runtime) {
 }
 
 py::object set_numpy_handler(py::object handler) {
-  if (PyArray_API == nullptr && !import_numpy()) throw py::error_already_set();
+  if (PyArray_ImportNumPyAPI() < 0) throw py::error_already_set();
   PyObject* before = PyDataMem_SetHandler(handler.is_none() ? nullptr : handler.ptr());
   if (before == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(before);

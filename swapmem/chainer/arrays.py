@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import ctypes
 import types
 import weakref
 from collections.abc import Callable, Iterable
@@ -13,33 +12,11 @@ import chainer
 import numpy
 from chainer.backends import cuda
 
+from swapmem import _core
+
 # CuPy's; without CuPy a class that has no instances.
 DeviceArray: type = cuda.ndarray
 array_types: tuple[type, ...] = (numpy.ndarray, DeviceArray)
-
-_read_pointer = ctypes.c_size_t.from_address
-# An ndarray's data pointer is the first field after the object header.
-_POINTER_OFFSET = object.__basicsize__
-
-
-def _public_pointer(array: numpy.ndarray) -> int:
-    pointer: int = array.__array_interface__["data"][0]
-    return pointer
-
-
-def _direct_pointer(array: numpy.ndarray) -> int:
-    """Read the pointer from the object: 0.1 us, where the public ways take 1 us each."""
-    return _read_pointer(id(array) + _POINTER_OFFSET).value
-
-
-def _is_direct_pointer_right() -> bool:
-    sample = numpy.zeros(9)[3:]
-    return _direct_pointer(sample) == _public_pointer(sample)
-
-
-pointer: Callable[[numpy.ndarray], int] = (
-    _direct_pointer if _is_direct_pointer_right() else _public_pointer
-)
 
 
 def add_device_block(array: Any, minimum_bytes: int, found: dict[int, int]) -> None:
@@ -71,7 +48,10 @@ def start_of(array: Any, minimum_bytes: int) -> int:
     root = array
     while isinstance(root.base, numpy.ndarray):
         root = root.base
-    return pointer(root) if root.base is None and root.nbytes >= minimum_bytes else 0
+    if root.base is not None or root.nbytes < minimum_bytes:
+        return 0
+    address: int = root.__array_interface__["data"][0]
+    return address
 
 
 def owners(item: Any) -> list[Any]:
@@ -86,36 +66,6 @@ def owners(item: Any) -> list[Any]:
         array: Any = item
         return [array.data] if array.base is None else [array.data, array.base]
     return [item.mem] if hasattr(item, "mem") else []
-
-
-def add_block(array: numpy.ndarray, minimum_bytes: int, found: dict[int, int]) -> None:
-    """Note the memory behind an array, whole: a view stands for the array that it looks into.
-
-    Args:
-        array: Any NumPy array: a view, reversed, broadcast or empty ones included.
-        minimum_bytes: Arrays that own less are no blocks and are left out.
-        found: Gets the start address as key and the size in bytes as value.
-
-    Example:
-        >>> found = {}
-        >>> a = numpy.zeros((256, 256), numpy.float32)
-        >>> add_block(a[::-1, :3], 65536, found)
-        >>> found == {a.ctypes.data: a.nbytes}
-        True
-    """
-    base: Any = array.base
-    while isinstance(base, numpy.ndarray):
-        array = base
-        base = array.base
-    # Memory that something else owns has an unknown size; the engine knows whether it is a block.
-    # An empty array's pointer may lie behind the end of its memory.
-    size = array.nbytes
-    if size >= minimum_bytes or (base is not None and size > 0):
-        found[pointer(array)] = size
-
-
-def _walk_array(value: Any, minimum_bytes: int, found: dict[int, int], seen: set[int]) -> None:
-    add_block(value, minimum_bytes, found)
 
 
 def _walk_device_array(
@@ -143,7 +93,8 @@ def _walk_mapping(value: Any, minimum_bytes: int, found: dict[int, int], seen: s
 def _walk_object(value: Any, minimum_bytes: int, found: dict[int, int], seen: set[int]) -> None:
     if id(value) not in seen:
         seen.add(id(value))
-        _walk(_attributes_of(value), minimum_bytes, found, seen)
+        others = _core.add_attributes(vars(value), _STRUCTURE, _plain, minimum_bytes, found)
+        _walk_others(others, minimum_bytes, found, seen)
 
 
 _Walker = Callable[[Any, int, dict[int, int], set[int]], None]
@@ -162,7 +113,6 @@ _OPAQUE = (
 )
 _WALKERS: tuple[tuple[type | tuple[type, ...], _Walker | None], ...] = (
     (_OPAQUE, None),
-    (numpy.ndarray, _walk_array),
     (DeviceArray, _walk_device_array),
     (chainer.Variable, _walk_variable),
     (dict, _walk_mapping),
@@ -170,19 +120,17 @@ _WALKERS: tuple[tuple[type | tuple[type, ...], _Walker | None], ...] = (
 )
 # Attributes of function nodes that hold the graph's structure, in no function an array, and the
 # retained outputs, which only a function's own backward needs.
-_STRUCTURE = frozenset(
-    {
-        "inputs",
-        "outputs",
-        "_input_indexes_to_retain",
-        "_input_layouts",
-        "_output_indexes_to_retain",
-        "_output_layouts",
-        "_retained_output_data",
-    }
-)
+_STRUCTURE = {
+    "inputs",
+    "outputs",
+    "_input_indexes_to_retain",
+    "_input_layouts",
+    "_output_indexes_to_retain",
+    "_output_layouts",
+    "_retained_output_data",
+}
 # Types met so far whose values hold no arrays: most attributes are numbers and such.
-_plain: set[type] = set()
+_plain: set[type] = {type(None)}
 
 
 def _walker_of(kind: type) -> _Walker | None:
@@ -193,50 +141,40 @@ def _walker_of(kind: type) -> _Walker | None:
     return _walk_object if kind.__dictoffset__ else None
 
 
-def _attributes_of(value: Any) -> list[Any]:
-    return [
-        attribute
-        for name, attribute in vars(value).items()
-        if type(attribute) not in _plain and name not in _STRUCTURE
-    ]
-
-
 def _walk(values: Iterable[Any], minimum_bytes: int, found: dict[int, int], seen: set[int]) -> None:
+    _walk_others(_core.add_arrays(values, _plain, minimum_bytes, found), minimum_bytes, found, seen)
+
+
+def _walk_others(
+    values: list[Any], minimum_bytes: int, found: dict[int, int], seen: set[int]
+) -> None:
     for value in values:
-        kind = type(value)
-        if kind is numpy.ndarray:
-            add_block(value, minimum_bytes, found)
-        elif kind not in _plain:
-            walker = _walker_of(kind)
-            if walker is None:
-                _plain.add(kind)
-            else:
-                walker(value, minimum_bytes, found, seen)
+        walker = _walker_of(type(value))
+        if walker is None:
+            _plain.add(type(value))
+        else:
+            walker(value, minimum_bytes, found, seen)
 
 
 def add_blocks(arrays: Iterable[Any], minimum_bytes: int, found: dict[int, int]) -> None:
-    """Note the memory behind some arrays.
+    """Note the memory behind some arrays, whole: a view stands for the array that it looks into.
 
     Args:
-        arrays: NumPy and CuPy arrays; anything else, such as None, is passed over.
+        arrays: NumPy and CuPy arrays, reversed, broadcast and empty ones included; anything else,
+            such as None, is passed over.
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
 
     Example:
         >>> found = {}
         >>> a = numpy.zeros(65536, numpy.uint8)
-        >>> add_blocks([None, a, a[1:]], 65536, found)
-        >>> list(found) == [a.ctypes.data]
+        >>> add_blocks([None, a, a[::-1][1:]], 65536, found)
+        >>> found == {a.ctypes.data: a.nbytes}
         True
     """
-    for array in arrays:
-        if isinstance(array, numpy.ndarray):
-            if array.base is not None:
-                add_block(array, minimum_bytes, found)
-            elif array.nbytes >= minimum_bytes:
-                found[pointer(array)] = array.nbytes
-        elif isinstance(array, DeviceArray):
-            add_device_block(array, minimum_bytes, found)
+    for other in _core.add_arrays(arrays, _plain, minimum_bytes, found):
+        if isinstance(other, DeviceArray):
+            add_device_block(other, minimum_bytes, found)
 
 
 def add_attributes(function: Any, minimum_bytes: int, found: dict[int, int]) -> None:
@@ -250,9 +188,9 @@ def add_attributes(function: Any, minimum_bytes: int, found: dict[int, int]) -> 
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
     """
-    attributes = _attributes_of(function)
-    if attributes:
-        _walk(attributes, minimum_bytes, found, set())
+    others = _core.add_attributes(vars(function), _STRUCTURE, _plain, minimum_bytes, found)
+    if others:
+        _walk_others(others, minimum_bytes, found, set())
 
 
 def add_backward_blocks(function: Any, minimum_bytes: int, found: dict[int, int]) -> None:
@@ -266,13 +204,15 @@ def add_backward_blocks(function: Any, minimum_bytes: int, found: dict[int, int]
         minimum_bytes: Arrays that own less are no blocks and are left out.
         found: Gets start addresses as keys and sizes in bytes as values.
     """
+    data: list[Any] = []
     indexes = function._input_indexes_to_retain
     if indexes:
-        add_blocks([function.inputs[index].data for index in indexes], minimum_bytes, found)
+        data += [function.inputs[index].data for index in indexes]
     indexes = function._output_indexes_to_retain
     if indexes:
-        add_blocks(function._retained_output_data, minimum_bytes, found)
+        data += function._retained_output_data
         # get_retained_outputs() prefers a living node's data: a user may have set another array.
         nodes = [function.outputs[index]() for index in indexes]
-        add_blocks([node.data for node in nodes if node is not None], minimum_bytes, found)
+        data += [node.data for node in nodes if node is not None]
+    add_blocks(data, minimum_bytes, found)
     add_attributes(function, minimum_bytes, found)
