@@ -294,11 +294,14 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "begin_op",
           [](Runtime& self, const std::string& op, const Addresses& addresses,
-             std::uintptr_t stream) {
+             std::uintptr_t stream) -> std::size_t {
             const Stream current(stream);
-            if (!self.in_forked_child()) self.engine().begin_op(op, addresses);
+            if (self.in_forked_child()) return 0;
+            self.engine().begin_op(op, addresses);
+            return self.engine().op_depth() - 1;
           },
-          release_gil(), "op"_a, "addresses"_a, "stream"_a = 0)
+          release_gil(), "op"_a, "addresses"_a, "stream"_a = 0,
+          "Returns how many ops the thread had open before.")
       .def(
           "end_op",
           [](Runtime& self, const Addresses& retire, std::uintptr_t stream) {
@@ -325,8 +328,13 @@ PYBIND11_MODULE(_core, module) {
             if (!self.in_forked_child()) self.engine().follow_plan();
           },
           release_gil())
-      .def("follows_plan",
-           [](Runtime& self) { return !self.in_forked_child() && self.engine().follows_plan(); })
+      .def(
+          "may_prefetch",
+          [](Runtime& self) {
+            return !self.in_forked_child() && self.engine().store().used_bytes() > 0 &&
+                   !self.engine().follows_plan();
+          },
+          "False where there is nothing to fetch, or a plan does it.")
       .def("last_iteration", &last_iteration)
       .def("set_plan", &set_plan, "blocks"_a, "leave"_a, "steps"_a)
       .def(
@@ -388,6 +396,15 @@ PYBIND11_MODULE(_core, module) {
           "trim", [](Runtime& self) { return self.in_forked_child() ? 0 : self.engine().trim(); },
           release_gil())
       .def("block", &block, "address"_a)
+      .def(
+          "owned",
+          [](Runtime& self, const Addresses& addresses) {
+            const auto is_foreign = [&](Address a) { return !self.engine().owns(a); };
+            Addresses owned = addresses;
+            std::erase_if(owned, is_foreign);
+            return owned;
+          },
+          "addresses"_a, "Those of the addresses that are in the engine's range.")
       .def("stats", &stats)
       .def("trace", &trace)
       .def("faults", &faults)

@@ -17,7 +17,7 @@ from swapmem.chainer import segments
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
 from swapmem.chainer.eligible import Eligible, GraphHook
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
-from swapmem.chainer.recompute import is_recomputed, restore
+from swapmem.chainer.recompute import restore
 from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
 from swapmem.planner.session import Session
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from swapmem._core import Engine
     from swapmem.manager import Manager
 
-_CALLERS: frozenset[CodeType] = BACKWARD_CODES | {
-    chainer.FunctionNode.apply.__code__,
-    UPDATE_CODE,
+_CALLERS = BACKWARD_CODES | {
+    id(code): code for code in (chainer.FunctionNode.apply.__code__, UPDATE_CODE)
 }
 # How much of the budget may hold what later backward operations need.
 _WINDOW_SHARE = 0.25
@@ -93,7 +92,7 @@ def _target_of(manager: Manager) -> _Target:
 
 def _caller(frame: FrameType | None) -> FrameType | None:
     """The frame of Chainer's at or above ``frame``: another hook may have been put in between."""
-    while frame is not None and frame.f_code not in _CALLERS:
+    while frame is not None and id(frame.f_code) not in _CALLERS:
         frame = frame.f_back
     return frame
 
@@ -175,13 +174,14 @@ class OpHook(chainer.FunctionHook):
         if self._trains is None:
             self._trains = chainer.config.enable_backprop
             self._session.first_iteration(self._trains)
-        if self._begins_iteration() and not self._open and not _is_inside_backward(frame):
+        if not self._open and self._begins_iteration() and not _is_inside_backward(frame):
             self._backward_was_last = self._has_updated = False
             self._trains = chainer.config.enable_backprop
             self._session.begin_iteration(self._trains)
             if self._eligible is not None:
                 self._eligible.forget_gone()
-        self._review()
+        if self._eligible is not None:
+            self._review(self._eligible)
         found: dict[int, int] = {}
         add_blocks(in_data, self._minimum_bytes, found)
         add_attributes(function, self._minimum_bytes, found)
@@ -212,12 +212,12 @@ class OpHook(chainer.FunctionHook):
         if self._open:
             self._close_dead_ops(frame)
         # Runs operations, which have to be outside this one's.
-        restore(function)
+        is_recomputed = restore(function)
         self._backward_was_last = True
         ahead = self._pass_of(frame, function)
-        has_company = self._review()
+        has_company = self._eligible is not None and self._review(self._eligible)
         found: dict[int, int] = {}
-        known = None if ahead is None or is_recomputed(function) else ahead.blocks_of(function)
+        known = None if ahead is None or is_recomputed else ahead.blocks_of(function)
         if known is None:
             add_backward_blocks(function, self._minimum_bytes, found)
         else:
@@ -228,7 +228,7 @@ class OpHook(chainer.FunctionHook):
         if ahead is not None and _accumulates(function):
             found.update(ahead.accumulated(function))
         self._begin(function, frame, f"{function.label} backward", found, ahead)
-        if ahead is not None and not self._engine.follows_plan():
+        if ahead is not None and self._engine.may_prefetch():
             wanted, end = ahead.upcoming(function, self._window_bytes)
             if wanted and self._prefetch(wanted) == len(wanted):
                 ahead.fetched(end)
@@ -252,7 +252,7 @@ class OpHook(chainer.FunctionHook):
         add_update(rule, parameter, self._minimum_bytes, found)
         if 0 < sum(found.values()) <= self._most_update_bytes:
             self._begin(rule, frame, f"{type(rule).__name__} update", found, None)
-        if self._engine.follows_plan():
+        if not self._engine.may_prefetch():
             return
         wanted: dict[int, int] = {}
         for next_rule, next_parameter in self._updates.following(rule, parameter):
@@ -274,8 +274,7 @@ class OpHook(chainer.FunctionHook):
     ) -> None:
         if not self._open:
             self._session.op_begins(segments.current())
-        depth = self._open[-1][3] + 1 if self._open else self._engine.op_depth()
-        self._engine.begin_op(name, list(found), self._current_stream())
+        depth = self._engine.begin_op(name, list(found), self._current_stream())
         if self._eligible is not None:
             self._eligible.taken(found)
         code = None if frame is None else frame.f_code
@@ -289,10 +288,7 @@ class OpHook(chainer.FunctionHook):
                     # Operations inside this one failed, and it went on.
                     self._engine.abort_ops(depth + 1, self._current_stream())
                 del self._open[index:]
-                retired: list[int] = []
-                # Under double backprop the graph goes on to be used.
-                if ahead is not None and not chainer.config.enable_backprop:
-                    retired = ahead.retired_by(function)
+                retired = () if ahead is None else ahead.retired_by(function)
                 self._engine.end_op(retired, self._current_stream())
                 return
 
@@ -312,24 +308,23 @@ class OpHook(chainer.FunctionHook):
     def _prefetch(self, wanted: list[int]) -> int:
         return self._engine.prefetch(wanted, self._current_stream())
 
-    def _review(self) -> bool:
-        """Whether there are other function hooks, where that matters; offers what can be."""
-        if self._eligible is None:
-            return False
+    def _review(self, eligible: Eligible) -> bool:
+        """Offer what can be; whether there are other function hooks."""
         hooks = chainer.get_function_hooks().values()
         has_company = any(not isinstance(hook, (OpHook, GraphHook)) for hook in hooks)
-        self._eligible.review(self._graph_hook, has_company)
+        eligible.review(self._graph_hook, has_company)
         return has_company
 
     def _pass_of(self, frame: FrameType | None, function: Any) -> Lookahead | None:
-        if frame is None or frame.f_code not in BACKWARD_CODES:
+        if frame is None or id(frame.f_code) not in BACKWARD_CODES:
             return None
+        self._updates.watch_inputs(function)
         while self._passes and self._passes[-1].is_over():
             self._passes.pop()
         if not self._passes or not self._passes[-1].is_of(frame):
-            self._passes.append(Lookahead(frame, function, self._engine))
-            for parameter in self._passes[-1].leaves():
-                self._updates.watch(parameter)
+            self._passes.append(Lookahead(frame, self._engine))
+        if self._engine.may_prefetch():
+            self._passes[-1].foresee(frame, function)
         return self._passes[-1]
 
 
@@ -342,7 +337,7 @@ def _accumulates(function: Any) -> bool:
 def _is_inside_backward(frame: FrameType | None) -> bool:
     """Whether a backward loop runs: gradients that were kept apart are added up in one."""
     while frame is not None:
-        if frame.f_code in BACKWARD_CODES:
+        if id(frame.f_code) in BACKWARD_CODES:
             return True
         frame = frame.f_back
     return False

@@ -2,7 +2,8 @@
 
 Chainer's backward loops pop functions off a heap ordered by rank. The graph is complete when the
 loop starts, so the order of its backward operations, and for each block the last operation that
-needs it, are known before the first of them runs.
+needs it, are known before the first of them runs. Nobody asks as long as nothing is swapped out, or
+while a plan is followed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import weakref
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import chainer
 from chainer import _backprop, function_node
 
 from swapmem.chainer.arrays import add_backward_blocks, add_blocks
@@ -21,7 +23,11 @@ from swapmem.chainer.recompute import add_recompute_blocks
 if TYPE_CHECKING:
     from swapmem._core import Engine
 
-BACKWARD_CODES = frozenset({_backprop._backprop_to_all.__code__, function_node._backprop.__code__})
+# Code is known by its identity: to hash it takes microseconds.
+BACKWARD_CODES = {
+    id(code): code
+    for code in (_backprop._backprop_to_all.__code__, function_node._backprop.__code__)
+}
 
 
 def _locals_of(frame: FrameType) -> dict[str, Any]:
@@ -41,42 +47,48 @@ class Lookahead:
 
     Args:
         frame: The running frame of one of Chainer's two backward loops.
-        function: The function whose backward is about to run.
         engine: Says which addresses are blocks of its own; the rest is left out.
     """
 
-    def __init__(self, frame: FrameType, function: Any, engine: Engine) -> None:
-        names = _locals_of(frame)
+    def __init__(self, frame: FrameType, engine: Engine) -> None:
         self._frame_id = id(frame)
         # Only the loop's frame owns its table of gradients: while one lives, so does the other.
-        self._table = weakref.ref(names["grads"])
+        self._table = weakref.ref(_locals_of(frame)["grads"])
+        self._engine = engine
         self._minimum_bytes = engine.min_block_bytes
         self._position: dict[int, int] = {}
         self._functions: list[weakref.ref] = []
-        self._leaves: list[weakref.ref] = []
         self._blocks: list[list[int]] = []
-        self._retired: list[list[int]] = []
+        self._retired: dict[int, list[int]] = {}
         # Bytes that the operations before each one touch for the first time; the total at the end.
         self._bytes_before: list[int] = []
         self._horizon = 0
-        self._plan(names, function, engine)
 
-    def _plan(self, names: dict[str, Any], function: Any, engine: Engine) -> None:
+    def foresee(self, frame: FrameType, function: Any) -> None:
+        """Find out what the rest of the pass will do, unless that is known.
+
+        Args:
+            frame: The pass's.
+            function: The function whose backward is about to run.
+        """
+        if not self._functions:
+            self._foresee(_locals_of(frame), function)
+
+    def _foresee(self, names: dict[str, Any], function: Any) -> None:
         heap = list(names["cand_funcs"] if "cand_funcs" in names else names["candidate_funcs"])
         required = names.get("grad_required")
         met = {id(function), *(id(entry[2]) for entry in heap)}
         ties = itertools.count(1 + max((entry[1] for entry in heap), default=0))
         total_bytes = 0
         known: set[int] = set()
-        leaves: set[int] = set()
+        leaves: list[Any] = []
         current: Any = function
         while True:
             is_target = False
             for node in current.inputs:
                 creator = node.creator_node
                 if creator is None:
-                    self._leaves.append(node._variable)
-                    self._add_leaf(node, leaves)
+                    leaves.append(node.data)
                 if node.requires_grad if required is None else node in required:
                     is_target = True
                     if creator is not None and id(creator) not in met:
@@ -89,30 +101,25 @@ class Lookahead:
                 found: dict[int, int] = {}
                 add_backward_blocks(current, self._minimum_bytes, found)
                 add_recompute_blocks(current, self._minimum_bytes, found)
-                blocks = []
-                for address, size in found.items():
-                    if address in known:
-                        blocks.append(address)
-                    elif engine.block(address) is not None:
-                        blocks.append(address)
-                        known.add(address)
-                        total_bytes += size
+                blocks = self._engine.owned(list(found))
+                total_bytes += sum(found[address] for address in blocks if address not in known)
+                known.update(blocks)
                 self._blocks.append(blocks)
             if not heap:
                 break
             current = heapq.heappop(heap)[2]
         self._bytes_before.append(total_bytes)
-        done = set(leaves)
-        for blocks in reversed(self._blocks):
-            last = [address for address in blocks if address not in done]
-            done.update(last)
-            self._retired.append(last)
-        self._retired.reverse()
+        # Under double backprop the graph goes on to be used.
+        if not chainer.config.enable_backprop:
+            self._retire(leaves)
 
-    def _add_leaf(self, node: Any, leaves: set[int]) -> None:
-        found: dict[int, int] = {}
-        add_blocks([node.data], self._minimum_bytes, found)
-        leaves.update(found)
+    def _retire(self, leaves: list[Any]) -> None:
+        done: dict[int, int] = {}
+        add_blocks(leaves, self._minimum_bytes, done)
+        for position in reversed(range(len(self._blocks))):
+            last = [address for address in self._blocks[position] if address not in done]
+            done.update(dict.fromkeys(last, 0))
+            self._retired[position] = last
 
     def is_of(self, frame: FrameType) -> bool:
         """Whether this pass is the one that runs in ``frame``."""
@@ -122,27 +129,22 @@ class Lookahead:
         """Whether the loop of this pass has returned."""
         return self._table() is None
 
-    def leaves(self) -> list[Any]:
-        """The variables that are still alive among those that no function made."""
-        return [variable for ref in self._leaves if (variable := ref()) is not None]
-
     def blocks_of(self, function: Any) -> list[int] | None:
         """Addresses of the blocks that the backward of ``function`` needs, without gradients.
 
         Returns:
-            A list that is not to be changed; None for a function that this pass did not foresee.
+            A list that is not to be changed; None for a function that was not foreseen.
         """
         position = self._position.get(id(function))
         return None if position is None else self._blocks[position]
 
     def retired_by(self, function: Any) -> list[int]:
-        """Addresses of blocks that no later operation of this pass needs; never leaves'.
+        """Addresses of blocks that no later operation needs; never leaves'.
 
         Args:
             function: The function whose backward has just run.
         """
-        position = self._position.get(id(function))
-        return [] if position is None else self._retired[position]
+        return self._retired.get(self._position.get(id(function), -1), [])
 
     def accumulated(self, function: Any) -> dict[int, int]:
         """Blocks of the gradients that the backward of ``function`` will add to."""

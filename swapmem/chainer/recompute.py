@@ -81,23 +81,23 @@ def call(
     return result
 
 
-def restore(function: Any) -> None:
+def restore(function: Any) -> bool:
     """Compute again what a function lacks for its backward, if it lacks anything.
 
     Args:
         function: A chainer.FunctionNode whose backward is about to run.
 
+    Returns:
+        Whether what the function keeps for its backward comes and goes.
+
     Raises:
         RecomputeError: The part of the model that it belongs to did something else this time.
     """
     trigger = _trigger_of(function)
-    if trigger is not None:
-        trigger.restore()
-
-
-def is_recomputed(function: Any) -> bool:
-    """Whether what a function keeps for its backward comes and goes."""
-    return _trigger_of(function) is not None
+    if trigger is None:
+        return False
+    trigger.restore()
+    return True
 
 
 def add_recompute_blocks(function: Any, minimum_bytes: int, found: dict[int, int]) -> None:

@@ -60,14 +60,19 @@ class Updates:
         )
         self._latest: weakref.ref | None = None
 
-    def watch(self, parameter: Any) -> None:
-        """Have the updates of a parameter announced to the hooks of the thread that makes them."""
-        rule = getattr(parameter, "update_rule", None)
-        if rule is not None and rule not in self._watched:
-            self._watched.add(rule)
-            for name, (function, timing) in _HOOKS.items():
-                if name not in _names(rule):
-                    rule.add_hook(function, name, timing)
+    def watch_inputs(self, function: Any) -> None:
+        """Have a function's parameters' updates announced to the hooks of whoever makes them.
+
+        Args:
+            function: A chainer.FunctionNode of which the backward is about to run.
+        """
+        for node in function.inputs:
+            rule = getattr(node.get_variable_or_none(), "update_rule", None)
+            if rule is not None and rule not in self._watched:
+                self._watched.add(rule)
+                for name, (hook, timing) in _HOOKS.items():
+                    if name not in _names(rule):
+                        rule.add_hook(hook, name, timing)
 
     def unwatch_all(self) -> None:
         """Take the hooks away again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -28,6 +27,7 @@ class FakeEngine:
             raise MemoryError(name)
         self.calls.append(("begin", name, list(addresses)))
         self.open.append(name)
+        return len(self.open) - 1
 
     def _check(self, stream):
         assert stream == self.current_stream, "the stream was not asked for at this call"
@@ -51,14 +51,14 @@ class FakeEngine:
         self.calls.append(("prefetch", list(addresses)))
         return len(addresses) if self.memory_left else 0
 
-    def follows_plan(self):
-        return self.has_plan
+    def may_prefetch(self):
+        return not self.has_plan
 
     def begin_iteration(self):
         self.calls.append(("iteration",))
 
-    def block(self, address):
-        return SimpleNamespace(id=address)
+    def owned(self, addresses):
+        return addresses
 
     def named(self, kind: str) -> list[tuple[Any, ...]]:
         return [call[1:] for call in self.calls if call[0] == kind]

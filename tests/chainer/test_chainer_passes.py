@@ -46,6 +46,43 @@ def test_what_a_plan_fetches_is_not_looked_for(manager, engine):
     assert engine.named("prefetch") == []
 
 
+def test_a_plan_changes_nothing_of_what_is_announced():
+    """Arrays and their number, not addresses: those differ from run to run."""
+    announced = []
+    for has_plan in (False, True):
+        engine = FakeEngine()
+        engine.has_plan = has_plan
+        with OpHook(FakeManager(engine)):
+            model = Branches()
+            optimizer = chainer.optimizers.SGD().setup(model)
+            for _ in range(2):
+                model.cleargrads()
+                model(*batch()).backward()
+                optimizer.update()
+        announced.append([(name, len(addresses)) for name, addresses in engine.named("begin")])
+    assert announced[0] == announced[1]
+    assert "SGDRule update" in dict(announced[1])
+
+
+def test_a_pass_that_leaves_its_plan_is_foreseen_from_there_on(manager, engine):
+    class Leave(chainer.FunctionHook):
+        def backward_postprocess(self, function, in_data, out_grad):
+            engine.has_plan = False
+
+    engine.has_plan = True
+    with OpHook(manager), Leave():
+        h = chainer.Variable(floats(4))
+        outputs = [h := F.sigmoid(h) for _ in range(4)]
+        h.grad = floats(4)
+        h.backward()
+    first, second, third, last = (address(y.array) for y in reversed(outputs))
+    # The gradient that the next op works on is not known before.
+    assert [a for (fetched,) in engine.named("prefetch") for a in fetched] == [third, last]
+    retired = [blocks for name, blocks in engine.named("end") if name == "Sigmoid backward"]
+    assert retired == [[], [second], [third], [last]]
+    assert first in engine.announced("Sigmoid backward")
+
+
 def announced_late(ops):
     """Blocks in the order in which top-level backward ops first announce them."""
     order = {}
