@@ -38,13 +38,19 @@ class Magazine {
     if (pages > most_pages || granule > granule_mask) return false;
     auto& slot = slots_[size_class(bytes).index];
     std::uint64_t empty = 0;
-    return slot.compare_exchange_strong(empty, pages << granule_bits | granule,
-                                        std::memory_order_release);
+    if (!slot.compare_exchange_strong(empty, pages << granule_bits | granule,
+                                      std::memory_order_release)) {
+      return false;
+    }
+    filled_.store(true, std::memory_order_release);
+    return true;
   }
 
   // Calls f(address) for every block in it, and empties it.
   template <typename F>
   void drain(F f) {
+    if (!filled_.load(std::memory_order_relaxed)) return;
+    filled_.exchange(false, std::memory_order_acquire);
     for (auto& slot : slots_) {
       if (slot.load(std::memory_order_relaxed) == 0) continue;
       if (const std::uint64_t entry = slot.exchange(0, std::memory_order_acquire)) {
@@ -63,6 +69,9 @@ class Magazine {
 
   const Address base_;
   std::array<std::atomic<std::uint64_t>, size_class_count> slots_{};
+  // Whether a slot may be filled. Said after it was, and taken back before it is looked at, so that
+  // no block is forgotten.
+  std::atomic<bool> filled_{false};
 };
 
 }  // namespace swapmem
