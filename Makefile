@@ -16,7 +16,7 @@ CTEST := $(BIN)/ctest --output-on-failure --no-tests=error --parallel 2
 # What a GPU would be needed for if the tests had no stand-in for its driver.
 COVERED := csrc/cuda/(cuda_device|streams|handles|cuda_link|context)\.cpp \
 	csrc/host/(pinned_store|slab_arena|tiered_store|tiered_moves)\.cpp
-COVERING := cuda_.*|device|driver|fences|pinned_store|scarce_memory|store|tiered_store
+COVERING := cuda_.*|device|driver|fences|op_times|pinned_store|scarce_.*|store|tiered_store
 
 .PHONY: help demo test test-nightly lint test-cpp test-sanitizers test-address test-thread test-python coverage \
 	bench gpu-check format clean
@@ -68,16 +68,13 @@ test-python: $(VENV)/.installed-dev
 	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# Lines that only a forked child runs do not count: it ends without telling.
 coverage: $(VENV)/.installed-dev
-	$(CMAKE) -B build/cpp-coverage -DCMAKE_BUILD_TYPE=None \
-		-DCMAKE_CXX_FLAGS='-O0 --coverage -fprofile-update=atomic'
-	$(BIN)/cmake --build build/cpp-coverage
-	find build/cpp-coverage -name '*.gcda' -delete
-	$(CTEST) --test-dir build/cpp-coverage -R '^($(COVERING))$$'
+	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(BIN)/cmake --build build/cpp --target swapmem_counted_tests
+	find build/cpp -name '*.gcda' -delete
+	$(CTEST) --test-dir build/cpp --build-config Counted -R '^counted_($(COVERING))$$'
 	$(BIN)/gcovr --root . $(foreach files,$(COVERED),--filter '$(files)') --fail-under-line 95 \
-		--gcov-object-directory build/cpp-coverage \
-		build/cpp-coverage/CMakeFiles/swapmem_host.dir build/cpp-coverage/CMakeFiles/swapmem_cuda.dir
+		--gcov-object-directory build/cpp build/cpp/tests/cpp/CMakeFiles/swapmem_counted.dir
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest bench -o addopts= -o timeout=0 -o faulthandler_timeout=0 \

@@ -33,14 +33,12 @@ CudaDevice::CudaDevice(int ordinal, std::size_t frame_bytes, std::size_t address
                           std::to_string(page_bytes_) + " bytes",
                       CUDA_ERROR_INVALID_VALUE);
   }
+  // Zeros from the system, which are pages without memory and cost nothing until they are used.
+  pages_.reset(static_cast<Page*>(std::calloc(address_bytes / page_bytes_, sizeof(Page))));
+  if (pages_ == nullptr) throw std::bad_alloc();
   const Context::Scope scope(*context_);
   reserve_addresses(address_bytes);
-  // Zeros from the system, which are pages without memory and cost nothing until they are used.
-  pages_.reset(static_cast<Page*>(std::calloc(region_.bytes / page_bytes_, sizeof(Page))));
   used_end_ = region_.address;
-  if (pages_ != nullptr) return;
-  context_->driver().cuMemAddressFree(reservation_.address, reservation_.bytes);
-  throw std::bad_alloc();
 }
 
 void CudaDevice::reserve_addresses(std::size_t most_bytes) {

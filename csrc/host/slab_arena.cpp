@@ -183,14 +183,13 @@ std::string SlabArena::populate(std::size_t slab, std::size_t growing_bytes) {
   return code == 0 ? "" : std::string("cannot be given memory: ") + std::strerror(code);
 }
 
-// Gives the memory back and keeps the addresses. Where that is refused the pages stay until the
-// end.
+// Gives the memory back, and has the addresses as they were at first. Where the system refuses the
+// latter, for too many mappings, they stay open until the end.
 void SlabArena::discard(std::size_t slab) noexcept {
   void* memory = at(extent_of(slab).offset);
-  if (mmap(memory, bytes_of(slab), PROT_NONE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
-    madvise(memory, bytes_of(slab), MADV_DONTNEED);
-  }
+  madvise(memory, bytes_of(slab), MADV_DONTNEED);
+  mmap(memory, bytes_of(slab), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+       -1, 0);
 }
 
 // --- taking and giving

@@ -209,6 +209,42 @@ TEST(cuda_device, a_handle_that_the_driver_does_not_take_back_is_kept_and_tried_
   });
 }
 
+TEST(cuda_device, a_handle_that_the_driver_does_not_take_back_is_in_nobodys_way) {
+  with_device([](CudaDevice& device) {
+    const Address base = device.region().address;
+    device.commit({base, page});
+    device.decommit({base, page}, {});
+    fake_fail("cuMemRelease", 1, CUDA_ERROR_NOT_PERMITTED, 1);
+    device.commit({base + frame, frame});  // for which the page would have to go
+    mark(base + frame, frame, 13);
+    CHECK(marked(base + frame, frame, 13));
+    CHECK_EQUAL(device.usage().cached_bytes, page);
+    fake_fail_none();
+  });
+}
+
+TEST(cuda_device, an_unmap_refused_beside_another_call_does_not_fail_it) {
+  with_device([](CudaDevice& device) {
+    const Span span{device.region().address, frame};
+    const Span other{span.end(), frame};
+    device.commit({span.address, 2 * frame});
+    device.decommit(other, {});  // its memory will do for the next commit
+    FakeStream stream;
+    stream.hold();
+    stream.mark(span.address, span.bytes, 14);
+    device.decommit(span, one(fence_on(device, stream)));
+    stream.let_go();
+    stream.synchronize();
+    fake_fail("cuMemUnmap", 1, CUDA_ERROR_NOT_PERMITTED, 1);
+    device.commit(other);
+    CHECK_THROWS(DeviceError, device.commit(span));  // this one needs the place
+    fake_fail_none();
+    device.commit(span);
+    mark(span.address, span.bytes, 15);
+    CHECK(marked(span.address, span.bytes, 15));
+  });
+}
+
 TEST(cuda_device, the_cache_is_bounded) {
   with_device([](CudaDevice& device) {
     const Span large{device.region().address, 20 * frame};

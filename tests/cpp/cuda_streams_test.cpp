@@ -3,7 +3,10 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <random>
+#include <set>
+#include <vector>
 
 #include "core/errors.h"
 #include "support/fake_cuda.h"
@@ -324,6 +327,26 @@ TEST(cuda_streams, a_stream_with_work_queued_keeps_its_number) {
     CHECK_EQUAL(number(fence_on(streams, held)), number(fence));
     held.let_go();
     streams.wait(fence);
+  });
+}
+
+TEST(cuda_streams, streams_that_all_have_work_queued_each_have_a_number) {
+  with_streams([](Context&, Streams& streams) {
+    std::vector<std::unique_ptr<FakeStream>> held;
+    std::vector<Fence> fences;
+    std::set<std::uint64_t> numbers;
+    for (int i = 0; i < 100; ++i) {
+      held.push_back(std::make_unique<FakeStream>());
+      held.back()->hold();
+      fences.push_back(fence_on(streams, *held.back()));
+      numbers.insert(number(fences.back()));
+    }
+    CHECK_EQUAL(numbers.size(), fences.size());
+    for (std::size_t i = fences.size(); i-- > 0;) {
+      CHECK(!streams.passed(fences[i]));
+      held[i]->let_go();
+      streams.wait(fences[i]);
+    }
   });
 }
 

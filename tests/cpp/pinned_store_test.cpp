@@ -418,6 +418,28 @@ TEST(pinned_store, memory_the_system_refuses_leaves_a_smaller_arena) {
   pinned->reserve(2 * slab_bytes);
 }
 
+TEST(pinned_store, a_link_that_runs_out_of_memory_leaves_no_arena_and_says_so) {
+  struct : HostLink {
+    void pin(void*, std::size_t) override { throw std::bad_alloc(); }
+  } link;
+  PinnedStore store({std::shared_ptr<Link>(), &link}, 4 * slab_bytes, slab_bytes);
+  store.await_growth();
+  CHECK_EQUAL(store.pinned_bytes(), 0u);
+  CHECK(names(store.notices().at(0), "out of memory"));
+}
+
+// What the system says of addresses within a page it says of all before Linux 5.14.
+TEST(pinned_store, memory_comes_also_where_the_system_cannot_be_asked_for_it_at_once) {
+  const std::size_t bytes = 8 * page_bytes;
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(memory != MAP_FAILED);
+  const int code = ArenaCalls::system().populate(static_cast<char*>(memory) + 1, bytes - 1);
+  const std::size_t committed = committed_pages(memory, bytes);
+  munmap(memory, bytes);
+  CHECK_EQUAL(code, 0);
+  CHECK_EQUAL(committed, bytes / page_bytes);
+}
+
 TEST(pinned_store, a_budget_beyond_all_addresses_is_an_error_with_its_size) {
   const std::size_t budget_bytes = std::size_t{1} << 60;
   const std::string text =

@@ -1,6 +1,8 @@
 // Stores whose bookkeeping cannot be given memory: an error with its code, and nothing is lost.
+#include <atomic>
 #include <cerrno>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "check.h"
@@ -80,4 +82,48 @@ TEST(scarce_memory, a_tiered_store_that_gets_none_for_its_bookkeeping_loses_noth
     reserve_with_scarce_memory(*store, 8 * page_bytes);
     check_whole(*store);
   }
+}
+
+TEST(scarce_memory, a_hint_that_gets_none_is_not_followed_and_nothing_is_lost) {
+  for (const StoreKind& kind : all_stores()) {
+    if (kind.name != "tiered") continue;
+    const auto store = kind.make(budget_bytes);
+    const Slot slot = store->reserve(8 * page_bytes);
+    write_cookie(*store, slot, 1);
+    {
+      const ScarceMemory scarce(1);
+      store->soon(slot);
+      CHECK(scarce.ran_out());
+    }
+    store->soon(slot);
+    CHECK(has_cookie(*store, slot, 1));
+    store->release(slot);
+    check_whole(*store);
+  }
+}
+
+namespace {
+
+// Whoever pins gets no memory for what it does next.
+class ExhaustingLink : public HostLink {
+ public:
+  void pin(void*, std::size_t) override {
+    ++pins;
+    static thread_local std::unique_ptr<ScarceMemory> scarce;
+    scarce.reset();
+    scarce = std::make_unique<ScarceMemory>(1);
+  }
+  void unpin(void*, std::size_t) noexcept override { --pins; }
+  std::atomic<int> pins{0};
+};
+
+}  // namespace
+
+TEST(scarce_memory, what_is_pinned_and_cannot_be_remembered_is_unpinned_and_the_reason_said) {
+  const auto link = std::make_shared<ExhaustingLink>();
+  PinnedStore store(link, budget_bytes, 16 * page_bytes);
+  store.await_growth();
+  CHECK_EQUAL(store.pinned_bytes(), 0u);
+  CHECK_EQUAL(link->pins.load(), 0);
+  CHECK(store.notices().at(0).find("out of memory") != std::string::npos);
 }

@@ -376,6 +376,20 @@ TEST(tiered_store, a_slot_may_be_released_while_it_moves_up) {
   CHECK(has_cookie(*tiered.store, slots[1], 1));
 }
 
+TEST(tiered_store, a_slot_may_be_released_while_it_is_written) {
+  Tiered tiered;
+  const Slot slot = tiered->reserve(piece_bytes);
+  tiered.link->copies_out.close();
+  Task writing([&] { write_cookie(*tiered.store, slot, 1); });
+  tiered.link->copies_out.await_waiting(1);
+  tiered->release(slot);
+  CHECK_EQUAL(tiered->used_bytes(), 0u);
+  CHECK_EQUAL(tiered.in_memory(), piece_bytes);  // still written
+  tiered.link->copies_out.open();
+  writing.join();
+  CHECK_EQUAL(tiered.in_memory(), 0u);
+}
+
 TEST(tiered_store, a_write_to_what_moves_is_not_lost) {
   for (const bool down : {true, false}) {
     Tiered tiered;
