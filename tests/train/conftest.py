@@ -14,6 +14,7 @@ import chainer.links as L  # isort: skip
 from PIL import Image
 
 from train.models import ARCHITECTURES
+from train.pictures import PlotLog
 
 SIDE = 12
 
@@ -84,6 +85,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> type[Tiny]:
     """Makes the small network known as ``--arch tiny``."""
     monkeypatch.setitem(ARCHITECTURES, "tiny", Tiny)
     return Tiny
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares a run its pictures of the log: they take most of the time of a small one."""
+    monkeypatch.setattr(PlotLog, "__call__", lambda self, trainer: None)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ from prepare_helpers import done
 
 from train import train_imagenet
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = ["--arch", "tiny", "--insize", "8", "--classes", "3", "-B", "4", "-b", "3", "-i", "4"]
 
 

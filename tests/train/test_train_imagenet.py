@@ -22,7 +22,7 @@ TINY = ["--arch", "tiny", "--insize", "8", "--classes", "3", "-B", "4", "-b", "3
 
 
 @pytest.fixture
-def command(tiny, data):
+def command(tiny, data, undrawn):
     """Runs the command in this process on the small network and returns its status."""
 
     def run(*options, lists=data):
@@ -50,8 +50,8 @@ def tree(directory):
     return {str(p): p.read_bytes() for p in found if p.is_file()}
 
 
-def test_training_logs_evaluates_and_saves_every_epoch_and_at_the_end(command):
-    assert command("--iteration", 7, "--n-retains", 0) == 0
+def test_training_logs_evaluates_and_saves_every_epoch_and_at_the_end(tiny, data):
+    assert train_imagenet.main([*data, *TINY, "--iteration", "7", "--n-retains", "0"]) == 0
     # Ten images in batches of four: epochs end with iterations 3 and 5; 7 is the last.
     assert [row["iteration"] for row in log()] == [3, 5, 7]
     assert all("validation/main/loss" in row for row in log())
@@ -116,24 +116,23 @@ def test_the_weights_do_not_depend_on_what_loads_the_images(command, monkeypatch
     assert_same_state("serial/snapshot_iter_3", "process/snapshot_iter_3")
 
 
-@pytest.mark.parametrize("start", [3, 5, 7, 8])
-def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(command, start):
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(command):
     options = ["--seed", 1, "--lr-step", 1, "--n-retains", 0]
     assert command("--iteration", 12, "--out", "whole", *options) == 0
-    snapshot = f"whole/snapshot_iter_{start}"
-    if start == 7:  # in the middle of an epoch
-        assert command("--iteration", 7, "--out", "part", *options) == 0
-        snapshot = "part/snapshot_iter_7"
-    np.random.seed(77)
-    resume = ["--resume", snapshot, "--out", "resumed"]
-    assert command("--iteration", 12, *resume, *options) == 0
-    assert_same_state("whole/snapshot_iter_12", "resumed/snapshot_iter_12")
-    assert_same_state("whole/snapshot_iter_10", "resumed/snapshot_iter_10")
-    rows = [[row["iteration"] for row in log(out)] for out in ("whole", "resumed")]
-    assert rows[1] == (sorted([*rows[0], 7]) if start == 7 else rows[0])
-    for ours, theirs in zip(log("whole")[-2:], log("resumed")[-2:], strict=True):
-        assert ours["main/loss"] == pytest.approx(theirs["main/loss"], rel=1e-6)
-        assert ours["lr"] == theirs["lr"]
+    assert command("--iteration", 7, "--out", "part", *options) == 0
+    # Seven ends in the middle of an epoch.
+    for out, start in (("whole", 3), ("whole", 5), ("part", 7), ("whole", 8)):
+        np.random.seed(77)
+        resumed = f"resumed from {start}"
+        resume = ["--resume", f"{out}/snapshot_iter_{start}", "--out", resumed]
+        assert command("--iteration", 12, *resume, *options) == 0
+        assert_same_state("whole/snapshot_iter_12", f"{resumed}/snapshot_iter_12")
+        assert_same_state("whole/snapshot_iter_10", f"{resumed}/snapshot_iter_10")
+        rows = [[row["iteration"] for row in log(out)] for out in ("whole", resumed)]
+        assert rows[1] == (sorted([*rows[0], 7]) if start == 7 else rows[0])
+        for ours, theirs in zip(log("whole")[-2:], log(resumed)[-2:], strict=True):
+            assert ours["main/loss"] == pytest.approx(theirs["main/loss"], rel=1e-6)
+            assert ours["lr"] == theirs["lr"]
 
 
 def test_a_crash_is_gone_on_from_by_the_same_command(command, monkeypatch, tiny):
