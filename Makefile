@@ -11,6 +11,9 @@ BUILD_INPUTS := pyproject.toml build-constraints.txt setup.py CMakeLists.txt \
 	$(shell find csrc -type f 2>/dev/null)
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	-DSWAPMEM_PYTHON=OFF -DSWAPMEM_TESTS=ON
+# Line numbers are what a test needs of debug information.
+PLAIN := $(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	-DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O2 -g1'
 CTEST := $(BIN)/ctest --output-on-failure --no-tests=error --parallel 2
 
 # What a GPU would be needed for if the tests had no stand-in for its driver.
@@ -45,7 +48,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test-cpp: $(VENV)/.installed-dev
-	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(PLAIN)
 	$(BIN)/cmake --build build/cpp
 	$(CTEST) --test-dir build/cpp
 
@@ -64,12 +67,12 @@ test-nightly: $(VENV)/.installed-dev
 
 # The tests of the CUDA device run programs on the stand-in for its driver.
 test-python: $(VENV)/.installed-dev
-	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(PLAIN)
 	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 coverage: $(VENV)/.installed-dev
-	$(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	$(PLAIN)
 	$(BIN)/cmake --build build/cpp --target swapmem_counted_tests
 	find build/cpp -name '*.gcda' -delete
 	$(CTEST) --test-dir build/cpp --build-config Counted -R '^counted_($(COVERING))$$'
