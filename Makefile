@@ -21,13 +21,14 @@ COVERED := csrc/cuda/(cuda_device|streams|handles|cuda_link|context)\.cpp \
 	csrc/host/(pinned_store|slab_arena|tiered_store|tiered_moves)\.cpp
 COVERING := cuda_.*|device|driver|fences|op_times|pinned_store|scarce_.*|store|tiered_store
 
-.PHONY: help demo test test-nightly lint test-cpp test-sanitizers test-address test-thread test-python coverage \
-	bench gpu-check format clean
+.PHONY: help demo test test-nightly test-pairs lint test-cpp test-sanitizers test-address test-thread \
+	test-python coverage bench gpu-check format clean
 
 help:
 	@echo "make demo             train a network in a fraction of the memory it needs"
 	@echo "make test             linters, C++ suites (plain and with sanitizers), Python suites"
-	@echo "make test-nightly       what takes too long for every run: the simulator against the engine"
+	@echo "make test-nightly     what takes too long for every run: simulator against engine, and test-pairs"
+	@echo "make test-pairs       oldest and newest Python and NumPy, each with what depends on them"
 	@echo "make lint | test-cpp | test-sanitizers | test-python     the parts of make test"
 	@echo "make coverage         which lines of the CUDA device and its stores the C++ suites run"
 	@echo "make bench            every benchmark against its bar (long); RECORD=1 keeps the results"
@@ -62,8 +63,11 @@ test-address test-thread: test-%: $(VENV)/.installed-dev
 	$(BIN)/cmake --build build/cpp-$*
 	$(CTEST) --test-dir build/cpp-$*
 
-test-nightly: $(VENV)/.installed-dev
+test-nightly: $(VENV)/.installed-dev test-pairs
 	$(BIN)/python -m pytest -m nightly
+
+test-pairs:
+	$(PYTHON) tests/pairs.py
 
 # The tests of the CUDA device run programs on the stand-in for its driver.
 test-python: $(VENV)/.installed-dev
