@@ -172,10 +172,10 @@ def test_images_that_mxnet_packed_are_read_with_and_without_the_index(in_tmp):
     with_index = open_images("mxnet.rec")
     Path("mxnet.idx").unlink()
     for images in (with_index, open_images("mxnet.rec")):
-        assert list(images.labels) == [2, 0, 1, 1]
+        assert list(images.labels) == [2, 0, 1, 1, 2, 0, 1]
         assert images.all_labels(2) == (1, 0.5, 7)
-        reds = [np.asarray(images.decode(i, images.read(i))[0])[1, 1, 0] for i in range(4)]
-        assert reds == [0, 30, 10, 20]
+        reds = [np.asarray(images.decode(i, images.read(i))[0])[1, 1, 0] for i in range(7)]
+        assert reds == [0, 30, 10, 20, 60, 40, 50]
 
 
 def test_a_record_is_reached_through_the_index_with_one_read(in_tmp, monkeypatch):
