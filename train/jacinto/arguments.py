@@ -81,7 +81,7 @@ def _add_training(run: argparse._ArgumentGroup) -> None:
         help=f"sparse; {PUBLISHED.sparse.l1} at the published length, more in shorter runs",
     )
     run.add_argument(
-        "--target", type=_share, default=PUBLISHED.pruning.target, help="zeros, of all weights"
+        "--target", type=_share, default=PUBLISHED.pruning.target, help="zeros, of convolutions"
     )
     run.add_argument("--seed", type=types.whole(0, 2**32 - 1), default=0)
 

@@ -13,7 +13,7 @@ from train.jacinto.solver import Pruning
 
 #: Weights this large are never removed,
 _LARGE = 0.2
-#: nor those above this part of the layer's largest.
+#: nor those above this part of their channel's largest.
 _LARGE_PART = 0.2
 #: Layers with fewer channels on a side lose half the share.
 _FEW_CHANNELS = 32
@@ -54,7 +54,7 @@ def small_weights(weights: Any, share: float) -> Any:
     """Tells the smallest weights of each output channel.
 
     In each channel that is everything up to a threshold T, the largest for which no more than
-    `share` of the weights are within it, and which is below 0.2 and below a fifth of the layer's
+    `share` of the weights are within it, and which is below 0.2 and below a fifth of the channel's
     largest weight.
 
     Args:
@@ -72,7 +72,7 @@ def small_weights(weights: Any, share: float) -> Any:
     rows = abs(weights).reshape(len(weights), -1)
     # The small addition undoes what binary fractions lose: 0.29 of 100 are 29.
     count = int(share * rows.shape[1] + 1e-9)
-    limit = min(_LARGE, _LARGE_PART * float(rows.max()))
+    limit = xp.minimum(_LARGE, _LARGE_PART * rows.max(axis=1, keepdims=True))
     if count < rows.shape[1]:
         # The first that has to stay: what is smaller may go, and equal ones stay together.
         first_kept = xp.sort(rows, axis=1)[:, count : count + 1]
@@ -126,24 +126,28 @@ class Pruner(training.Extension):
 
     def __init__(self, model: chainer.Chain, pruning: Pruning | None):
         self._pruning = pruning
-        self._links = {
-            name: link
-            for name, link in layers(model)
-            if isinstance(link, L.Convolution2D) and pruned_share(link) > 0
-        }
+        convolutions = [(n, link) for n, link in layers(model) if isinstance(link, L.Convolution2D)]
+        self._weights = sum(link.W.size for _, link in convolutions)
+        self._links = {name: link for name, link in convolutions if pruned_share(link) > 0}
         self._kept = {name: link.W.array != 0 for name, link in self._links.items()}
 
     def __call__(self, trainer: training.Trainer) -> None:
         """Removes what this update's step says, and everything that was removed before."""
-        iteration = trainer.updater.iteration
-        share = None if self._pruning is None else self._pruning.share(iteration)
         for name, link in self._links.items():
-            kept = self._kept[name]
-            link.W.array *= kept
-            if share is not None:
-                small = small_weights(link.W.array, share * pruned_share(link))
-                link.W.array[small] = 0
-                self._kept[name] = kept & ~small
+            link.W.array *= self._kept[name]
+        if self._pruning is None:
+            return
+        share = self._pruning.share(trainer.updater.iteration)
+        if share is None or self._removed_share() >= self._pruning.target:
+            return
+        for name, link in self._links.items():
+            link.W.array[small_weights(link.W.array, share * pruned_share(link))] = 0
+            self._kept[name] = link.W.array != 0
+
+    def _removed_share(self) -> float:
+        """Returns which part of all convolutions' weights is kept at zero."""
+        removed = sum(kept.size - int(kept.sum()) for kept in self._kept.values())
+        return float(removed / self._weights)
 
     def serialize(self, serializer: Any) -> None:
         """Saves or loads what is kept."""
