@@ -17,8 +17,6 @@ from train.prepare.transform import Recode
 from train.records import image_record
 from train.records.recordio import RecordFile
 
-MXNET = Path(__file__).parent / "data" / "mxnet.rec"
-
 
 @pytest.fixture
 def tree(in_tmp):
@@ -47,16 +45,6 @@ def outputs():
     """What packing wrote and was meant to leave, without LMDB's lock."""
     found = {name: data for name, data in files(".").items() if not name.startswith("full/")}
     return {name: data for name, data in found.items() if not name.endswith("lock.mdb")}
-
-
-def test_the_files_are_those_of_mxnets_im2rec_byte_for_byte(in_tmp):
-    theirs = {kind: MXNET.with_suffix(f".{kind}").read_bytes() for kind in ("lst", "rec", "idx")}
-    for payload in RecordFile(MXNET).records():
-        record = image_record.unpack(payload)
-        Path(f"photo {record.identity}.png").write_bytes(record.image)
-    Path("x.lst").write_bytes(theirs["lst"])
-    done("pack", "x", ".", "--pass-through", "--pack-label")
-    assert {kind: Path(f"x.{kind}").read_bytes() for kind in theirs} == theirs
 
 
 def test_records_hold_what_a_plain_loop_over_the_list_would_pack(tree):

@@ -19,7 +19,6 @@ from train.records.datum import Datum
 from train.records.datum import encode as encode_datum
 from train.records.recordio import encode
 
-MXNET = Path(__file__).parent / "data" / "mxnet.rec"
 COUNT, SIDE = 7, 6
 PIXELS = np.random.default_rng(3).integers(0, 256, (COUNT, SIDE, SIDE, 3), dtype=np.uint8)
 LABELS = [i % 3 for i in range(COUNT)]
@@ -164,18 +163,6 @@ def test_a_share_preloaded_leaves_the_rest_to_the_source(in_tmp):
     Path("0.png").unlink()
     with pytest.raises(FileNotFoundError):
         loaded.read(0)
-
-
-def test_images_that_mxnet_packed_are_read_with_and_without_the_index(in_tmp):
-    for name in ("mxnet.rec", "mxnet.idx"):
-        Path(name).write_bytes(MXNET.with_name(name).read_bytes())
-    with_index = open_images("mxnet.rec")
-    Path("mxnet.idx").unlink()
-    for images in (with_index, open_images("mxnet.rec")):
-        assert list(images.labels) == [2, 0, 1, 1, 2, 0, 1]
-        assert images.all_labels(2) == (1, 0.5, 7)
-        reds = [np.asarray(images.decode(i, images.read(i))[0])[1, 1, 0] for i in range(7)]
-        assert reds == [0, 30, 10, 20, 60, 40, 50]
 
 
 def test_a_record_is_reached_through_the_index_with_one_read(in_tmp, monkeypatch):

@@ -23,7 +23,7 @@ _SAFE_IMAGES, _SAFE_BYTES = 1000, 64 << 20
 #: After so many bytes the disk is given something to do.
 _BEGIN_BYTES = 4 << 20
 
-#: The largest an LMDB may become; address space, not disk. The value of Caffe's tools.
+#: The largest an LMDB may become; address space, not disk. Caffe doubles a small one as need be.
 _MAP_BYTES = 1 << 40
 
 #: With less than this left a disk is called full.
