@@ -167,7 +167,8 @@ def _extend_with_log(trainer: training.Trainer, recipe: Recipe) -> None:
     trainer.extend(extensions.LogReport(trigger=logged()))
     report, bar = progress.printing_extensions(COLUMNS, sys.stdout)
     trainer.extend(report, trigger=logged())
-    trainer.extend(bar)
+    # One name for both, by which a run that is resumed elsewhere finds its trigger's state.
+    trainer.extend(bar, name="progress")
     for name in ("loss", "accuracy"):
         columns = (f"main/{name}", f"validation/main/{name}")
         trainer.extend(PlotLog(columns, f"{name}.png"), name=f"plot_{name}", trigger=logged())

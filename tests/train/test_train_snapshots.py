@@ -1,6 +1,9 @@
 """Snapshots: whole or not at all, no other run's, and none that is damaged."""
 
+import io
 import os
+import sys
+import warnings
 import zipfile
 
 import chainer
@@ -204,6 +207,23 @@ def test_a_run_resumed_elsewhere_removes_nothing_it_did_not_write(trainer_of):
     resumed.run()
     assert written("result") == {"snapshot_iter_2", "snapshot_iter_3"}
     assert written("elsewhere") == {f"snapshot_iter_{i}" for i in (1, 2, 6)}
+
+
+def test_a_run_resumed_in_a_terminal_finds_all_its_state_and_so_does_one_resumed_in_a_pipe(
+    trainer_of, monkeypatch
+):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for iterations, stream in enumerate((io.StringIO(), Terminal(), io.StringIO()), start=1):
+        monkeypatch.setattr(sys, "stdout", stream)
+        trainer = trainer_of(iterations)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Chainer's trigger says so where it finds none
+            if iterations > 1:
+                load_trainer(f"result/snapshot_iter_{iterations - 1}", trainer)
+        trainer.run()
 
 
 def test_without_a_number_all_snapshots_are_kept(trainer_of):
