@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from chainer import training
@@ -116,7 +117,7 @@ def make_trainer(
         training_batches: Batches without end.
         validation_batches: Batches of one sweep.
         recipe: How to train.
-        out: Directory for the log, the pictures and the snapshots; exists.
+        out: Directory for the log, the pictures, the graph and the snapshots; exists.
         identity: What a run that resumes from a snapshot must have in common with this one.
         device: Chainer's device, where the model is; batches are sent there.
         processes: Those that train this model together. The first one writes the files.
@@ -125,8 +126,9 @@ def make_trainer(
         The trainer, not run yet.
     """
     model = optimizer.target
+    graph = Path(out, "cg.dot") if processes.is_first else None
     updater = Updater(
-        training_batches, optimizer, device, recipe.seed, recipe.accumulate, processes
+        training_batches, optimizer, device, recipe.seed, recipe.accumulate, processes, graph
     )
     trainer = training.Trainer(updater, recipe.end, out)
 

@@ -1,11 +1,13 @@
 """One update of the weights: from one batch or several, on one process or several."""
 
+from pathlib import Path
 from typing import Any
 
 import chainer
 import numpy as np
-from chainer import training
+from chainer import computational_graph, training
 
+from swapmem.files import replacing
 from train.batches import Batches
 from train.parallel import ALONE, Processes
 
@@ -26,6 +28,7 @@ class Updater(training.updaters.StandardUpdater):
             update is that of one batch as large as all of them; but batch normalization sees
             each by itself.
         processes: Those that train the same model.
+        graph: File for the graph of the first loss, in Graphviz's language; None for none.
     """
 
     def __init__(
@@ -36,11 +39,13 @@ class Updater(training.updaters.StandardUpdater):
         seed: int = 0,
         accumulate: int = 1,
         processes: Processes = ALONE,
+        graph: Path | None = None,
     ):
         super().__init__(batches, optimizer, device=device)
         self._seed = seed
         self._accumulate = accumulate
         self._processes = processes
+        self._graph = graph
         self._epoch_before: float | None = None
 
     @property
@@ -85,6 +90,8 @@ class Updater(training.updaters.StandardUpdater):
         observation: dict[str, Any] = {}
         with chainer.reporter.report_scope(observation):
             loss = model(images, labels)
+        if self._graph and not self.iteration:
+            self._dump_graph(self._graph, loss)
         if self._accumulate > 1:
             loss /= self._accumulate
         loss.backward()
@@ -92,6 +99,13 @@ class Updater(training.updaters.StandardUpdater):
             name: value.array if isinstance(value, chainer.Variable) else value
             for name, value in observation.items()
         }
+
+    def _dump_graph(self, path: Path, loss: chainer.Variable) -> None:
+        # Before the backward pass: Chainer's DumpGraph comes after the update, and for that the
+        # whole iteration keeps the arrays of the graph.
+        with replacing(path) as file:
+            file.write(computational_graph.build_computational_graph([loss]).dump().encode())
+        self._graph = None
 
     def _draw_anew(self) -> None:
         key = np.random.SeedSequence(

@@ -56,11 +56,22 @@ def test_training_logs_evaluates_and_saves_every_epoch_and_at_the_end(tiny, data
     assert [row["iteration"] for row in log()] == [3, 5, 7]
     assert all("validation/main/loss" in row for row in log())
     names = {f"{kind}_iter_{i}" for kind in ("model", "snapshot") for i in (3, 5, 7)}
-    assert set(os.listdir("result")) == names | {"log", "loss.png", "accuracy.png"}
+    assert set(os.listdir("result")) == names | {"log", "loss.png", "accuracy.png", "cg.dot"}
     assert log()[-1].keys() >= set(COLUMNS)
     for name in ("loss.png", "accuracy.png"):
         with Image.open(Path("result", name)) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # curves, not a blank sheet
+
+
+def test_the_graph_of_the_first_loss_is_dumped_and_not_again_by_a_run_that_goes_on(command):
+    command("--iteration", 3, "--accumulate", 2)
+    graph = Path("result", "cg.dot").read_text()
+    assert graph.startswith("digraph graphname{")
+    # From the images to one loss, of the training network.
+    assert graph.count('"SoftmaxCrossEntropy"') == 1
+    assert "Convolution2DFunction" in graph
+    command("--iteration", 4, "--accumulate", 2, "--resume", "result/snapshot_iter_3", "-o", "next")
+    assert "cg.dot" not in os.listdir("next")
 
 
 def test_snapshots_can_be_taken_more_often_than_the_network_is_evaluated(command):
