@@ -75,6 +75,10 @@ def memory_options(
         device: Chainer's device.
         processes: Those of this machine.
 
+    Returns:
+        The manager's arguments; sizes are in bytes where they are divided, otherwise as they were
+        given, None for the manager's own defaults.
+
     Raises:
         InputError: A size is none.
     """
