@@ -6,6 +6,7 @@ from typing import Any
 
 from chainer import training
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from swapmem.files import replacing
 
@@ -19,11 +20,13 @@ class PlotLog(training.Extension):
     Args:
         columns: What to draw, where the log has it.
         file_name: The picture in the trainer's output directory, a png file.
+        scale: Of the values, "linear" or "log".
     """
 
-    def __init__(self, columns: Sequence[str], file_name: str):
+    def __init__(self, columns: Sequence[str], file_name: str, scale: str = "linear"):
         self._columns = columns
         self._file_name = file_name
+        self._scale = scale
 
     def __call__(self, trainer: training.Trainer) -> None:
         """Draws and replaces the picture."""
@@ -34,7 +37,12 @@ class PlotLog(training.Extension):
             points = [(row["iteration"], row[column]) for row in rows if column in row]
             if points:
                 axes.plot(*zip(*points, strict=True), marker=".", label=column)
-        axes.grid(alpha=0.3)
+        axes.set_yscale(self._scale)
+        if self._scale == "log":
+            # Plain numbers, and some also where the curves stay within a power of ten.
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axes.grid(which="both", alpha=0.3)
         axes.legend()
         with replacing(Path(trainer.out, self._file_name)) as file:
             figure.savefig(file, format="png", dpi=100)

@@ -171,6 +171,8 @@ def _extend_with_log(trainer: training.Trainer, recipe: Recipe) -> None:
     trainer.extend(report, trigger=logged())
     # One name for both, by which a run that is resumed elsewhere finds its trigger's state.
     trainer.extend(bar, name="progress")
-    for name in ("loss", "accuracy"):
+    # A validation's loss can begin a hundred times the training's.
+    for name, scale in (("loss", "log"), ("accuracy", "linear")):
         columns = (f"main/{name}", f"validation/main/{name}")
-        trainer.extend(PlotLog(columns, f"{name}.png"), name=f"plot_{name}", trigger=logged())
+        plot = PlotLog(columns, f"{name}.png", scale)
+        trainer.extend(plot, name=f"plot_{name}", trigger=logged())
