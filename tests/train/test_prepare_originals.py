@@ -1,9 +1,11 @@
 """What MXNet's and Caffe's own programs wrote: we read it, and write the same bytes."""
 
+import json
 from pathlib import Path
 
 import lmdb
 import numpy as np
+import pytest
 from prepare_helpers import done
 
 from train.dataset import open_images
@@ -25,6 +27,17 @@ def test_images_that_mxnet_packed_are_read_with_and_without_the_index(in_tmp):
         assert images.all_labels(2) == (1, 0.5, 7)
         reds = [np.asarray(images.decode(i, images.read(i))[0])[1, 1, 0] for i in range(7)]
         assert reds == [0, 30, 10, 20, 60, 40, 50]
+
+
+@pytest.mark.parametrize("kind", ["index", "no index"])
+def test_each_of_several_reads_the_part_that_mxnets_reader_gives_it(in_tmp, kind):
+    for name in ("mxnet.rec", "mxnet.idx")[: 1 + (kind == "index")]:
+        Path(name).write_bytes((DATA / name).read_bytes())
+    for theirs in json.loads((DATA / "mxnet.json").read_text())[kind]:
+        for number, expected in enumerate(theirs):
+            images = open_images("mxnet.rec", part=number, parts=len(theirs))
+            found = [image_record.unpack(images.read(i)).identity for i in range(len(images))]
+            assert found == expected
 
 
 def test_the_files_are_those_of_mxnets_im2rec_byte_for_byte(in_tmp):

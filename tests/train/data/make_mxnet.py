@@ -1,12 +1,16 @@
-"""Makes mxnet.lst, mxnet.rec and mxnet.idx with MXNet's own im2rec.
+"""Makes mxnet.lst, mxnet.rec and mxnet.idx with MXNet's im2rec, and mxnet.json with its reader.
 
 pip install mxnet==1.9.1 'numpy<1.24' opencv-python-headless
 python tests/train/data/make_mxnet.py
 
 Seven PNG images of 4 x 3 pixels, number n in red 10 n. Before the pixels there is a chunk of n
-magic words, some of them at multiples of 4; image 5 ends with two more that are.
+magic words, some of them at multiples of 4; image 5 ends with two more that are. mxnet.json says
+which images are in which part of several, with and without the index.
 """
 
+from __future__ import annotations  # it runs on Python 3.8
+
+import json
 import struct
 import subprocess
 import sys
@@ -36,6 +40,19 @@ def image(number: int) -> bytes:
     return data + bytes(-len(data) % 4) + 2 * MAGIC if number == 5 else data
 
 
+def part(parts: int, index: int, **options: str) -> list[int]:
+    batches = mxnet.io.ImageRecordIter(
+        path_imgrec=str(HERE / "mxnet.rec"),
+        path_imglist=str(HERE / "mxnet.lst"),
+        data_shape=(3, 3, 4),
+        batch_size=1,
+        num_parts=parts,
+        part_index=index,
+        **options,
+    )
+    return [int(batch.data[0].asnumpy()[0, 0, 0, 0]) // 10 for batch in batches]
+
+
 def main() -> None:
     im2rec = Path(mxnet.__file__).parent / "tools" / "im2rec.py"
     with tempfile.TemporaryDirectory() as root:
@@ -49,6 +66,12 @@ def main() -> None:
         )
         options = ["--pass-through", "--pack-label"]
         subprocess.run([sys.executable, im2rec, HERE / "mxnet", root, *options], check=True)
+    index = {"path_imgidx": str(HERE / "mxnet.idx")}
+    found = {
+        name: [[part(parts, i, **options) for i in range(parts)] for parts in range(1, 5)]
+        for name, options in (("index", index), ("no index", {}))
+    }
+    (HERE / "mxnet.json").write_text(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
