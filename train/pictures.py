@@ -11,6 +11,13 @@ from matplotlib.ticker import LogFormatter
 from swapmem.files import replacing
 
 
+class _PlainNumbers(LogFormatter):
+    """0.2 and not 2e-01; says where a number is to stand as that formatter does."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 class PlotLog(training.Extension):
     """Draws columns of the log into a picture whenever the log grew.
 
@@ -39,9 +46,8 @@ class PlotLog(training.Extension):
                 axes.plot(*zip(*points, strict=True), marker=".", label=column)
         axes.set_yscale(self._scale)
         if self._scale == "log":
-            # Plain numbers, and some also where the curves stay within a power of ten.
-            axes.yaxis.set_major_formatter(LogFormatter())
-            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+            axes.yaxis.set_major_formatter(_PlainNumbers())
+            axes.yaxis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1.5, 0.5)))
         axes.grid(which="both", alpha=0.3)
         axes.legend()
         with replacing(Path(trainer.out, self._file_name)) as file:
