@@ -128,6 +128,9 @@ def make_engine(device: Device, wish: Wish) -> _core.Engine:
 def default_ram_budget_bytes() -> int:
     """The budget of a manager on the host if nobody says one: most of the machine's RAM.
 
+    Returns:
+        Bytes.
+
     Example:
         >>> default_ram_budget_bytes() > 0
         True
@@ -137,6 +140,9 @@ def default_ram_budget_bytes() -> int:
 
 def default_pinned_bytes() -> int:
     """How much RAM takes what a GPU swaps out if nobody says it: half of what is available now.
+
+    Returns:
+        Bytes.
 
     Example:
         >>> default_pinned_bytes() > 0
