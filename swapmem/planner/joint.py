@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Literal
 
 from swapmem.planner import memory
 from swapmem.planner.bounds import bound_of
 from swapmem.planner.errors import Infeasible
-from swapmem.planner.prepared import prepare
-from swapmem.planner.recompute import candidates, with_recompute
-from swapmem.planner.swap_search import Found, default_steps, search, search_prepared
+from swapmem.planner.prepared import Prepared, prepare
+from swapmem.planner.recompute import Segment, candidates, with_segments
+from swapmem.planner.swap_search import Found, Search, default_steps
 from swapmem.planner.trace import Machine, Trace
 
 Recompute = Literal["auto", "never", "always"]
@@ -19,9 +20,24 @@ Recompute = Literal["auto", "never", "always"]
 _WORTH = 1.01
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What is recomputed, and the swaps that go with it.
+
+    Attributes:
+        segments: in the order of forward.
+        prepared: the trace with these.
+        found: the swaps of that trace.
+    """
+
+    segments: tuple[Segment, ...]
+    prepared: Prepared
+    found: Found
+
+
 def choose_segments(
     trace: Trace, machine: Machine, recompute: Recompute, steps: int | None = None
-) -> tuple[tuple[str, ...], Found]:
+) -> Chosen:
     """Chooses what is recomputed, and the swaps that go with it.
 
     Args:
@@ -31,61 +47,77 @@ def choose_segments(
         steps: how many plans are simulated; None for as many as take about a second.
 
     Returns:
-        The names of the segments in the order of forward, and the swaps of the trace with them.
+        The segments, and the swaps of the trace with them.
     """
     steps = steps or default_steps(trace)
-    order = _cheapest_first(trace) if recompute != "never" else []
-    if not order:
-        return (), search(trace, machine, steps)
+    segments = candidates(trace) if recompute != "never" else ()
     if recompute == "always":
-        chosen = _Sets(trace, machine, order, steps).least_that_fits()
-        return chosen, search(with_recompute(trace, chosen), machine, steps)
-    swapped = search(trace, machine, max(1, steps // 3))
+        segments = _least_that_fits(trace, machine, segments)
+        search = Search(prepare(with_segments(trace, segments)), machine)
+        return Chosen(segments, search.prepared, search.run(steps))
+    search = Search(prepare(trace), machine)
+    swapped = search.run(max(1, steps // 3) if segments else steps)
+    best = Chosen((), search.prepared, swapped)
     it = swapped.simulation
-    if not it.misses and it.seconds <= _WORTH * it.compute_seconds:
-        return (), swapped
-    sets = _Sets(trace, machine, order, steps // 3)
-    best: tuple[tuple[str, ...], Found] = ((), swapped)
-    for segments in sets.fastest():
-        found = sets.search(segments, max(1, steps // 3))
-        if found.score_seconds < best[1].score_seconds:
-            best = sets.named(segments), found
+    if not segments or (not it.misses and it.seconds <= _WORTH * it.compute_seconds):
+        return best
+    sets = _Sets(trace, machine, segments, steps // 3)
+    for chosen in sets.fastest():
+        search = sets.searches[chosen]
+        found = search.run(max(1, steps // 3))
+        if found.score_seconds < best.found.score_seconds:
+            best = Chosen(sets.segments(chosen), search.prepared, found)
     return best
 
 
-def _cheapest_first(trace: Trace) -> list[str]:
+def _cheapest_first(segments: tuple[Segment, ...]) -> list[str]:
     """The names of the segments, those first that save most bytes for the time they take again."""
     seconds: dict[str, float] = defaultdict(float)
     sizes: dict[str, int] = defaultdict(int)
-    for segment in candidates(trace):
+    for segment in segments:
         seconds[segment.name] += segment.seconds
         sizes[segment.name] += segment.bytes
     return sorted(seconds, key=lambda name: (seconds[name] / sizes[name], name))
 
 
-class _Sets:
-    """Judges sets of segments by their bound and by a few plans, each set once."""
+def _named(segments: tuple[Segment, ...], names: frozenset[str]) -> tuple[Segment, ...]:
+    return tuple(segment for segment in segments if segment.name in names)
 
-    def __init__(self, trace: Trace, machine: Machine, order: list[str], steps: int) -> None:
+
+def _least_that_fits(
+    trace: Trace, machine: Machine, segments: tuple[Segment, ...]
+) -> tuple[Segment, ...]:
+    """The cheapest segments with which everything fits; all of them if it never does."""
+    order = _cheapest_first(segments)
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        smaller = with_segments(trace, _named(segments, frozenset(order[:middle])))
+        if memory.peak(smaller) <= machine.budget_bytes:
+            high = middle
+        else:
+            low = middle + 1
+    return _named(segments, frozenset(order[:low]))
+
+
+class _Sets:
+    """Judges sets of segments by their bound and by a few plans, each set once.
+
+    Attributes:
+        searches: of the fastest sets, to be gone on with.
+    """
+
+    def __init__(
+        self, trace: Trace, machine: Machine, segments: tuple[Segment, ...], steps: int
+    ) -> None:
         self._trace = trace
         self._machine = machine
-        self._order = order
+        self._segments = segments
+        self._order = _cheapest_first(segments)
         self._quick_steps = 1 + (steps > 8) + (steps > 32)
         self._left = max(3, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
-        self._simulated: list[frozenset[str]] = []
-
-    def least_that_fits(self) -> tuple[str, ...]:
-        """The first segments of the order with which everything fits; all of them if none do."""
-        low, high = 0, len(self._order)
-        while low < high:
-            middle = (low + high) // 2
-            smaller = with_recompute(self._trace, frozenset(self._order[:middle]))
-            if memory.peak(smaller) <= self._machine.budget_bytes:
-                high = middle
-            else:
-                low = middle + 1
-        return self.named(frozenset(self._order[:low]))
+        self.searches: dict[frozenset[str], Search] = {}
 
     def fastest(self) -> list[frozenset[str]]:
         """The best sets: a number of first segments of the order, changed by one if that helps."""
@@ -107,35 +139,39 @@ class _Sets:
                 other = chosen ^ {name}
                 if self._left > 0 and self._judge(other) < self._judge(chosen):
                     chosen, improved = other, True
-        ranked = sorted(self._simulated, key=lambda names: (self._seconds[names], sorted(names)))
-        return ranked[: 1 + (self._quick_steps > 1)]
+        return self._ranked()
+
+    def segments(self, chosen: frozenset[str]) -> tuple[Segment, ...]:
+        """Those of a set in the order of forward."""
+        return _named(self._segments, chosen)
+
+    def _ranked(self) -> list[frozenset[str]]:
+        return sorted(self.searches, key=lambda names: (self._seconds[names], sorted(names)))
 
     def _first(self, count: int) -> frozenset[str]:
         return frozenset(self._order[:count])
-
-    def search(self, chosen: frozenset[str], steps: int) -> Found:
-        """Searches longer for the swaps of one of the fastest sets."""
-        return search(with_recompute(self._trace, chosen), self._machine, steps)
-
-    def named(self, chosen: frozenset[str]) -> tuple[str, ...]:
-        """Its names in the order of forward."""
-        return tuple(dict.fromkeys(s.name for s in candidates(self._trace) if s.name in chosen))
 
     def _judge(self, chosen: frozenset[str]) -> float:
         """Seconds of an iteration with these recomputed; of the bound where it says enough."""
         if chosen not in self._seconds:
             self._left -= 1
             least = min(self._seconds.values(), default=float("inf"))
-            prepared = prepare(with_recompute(self._trace, chosen))
+            prepared = prepare(with_segments(self._trace, self.segments(chosen)))
             bound = bound_of(prepared, self._machine)
             seconds = bound.seconds
             if seconds < least:
-                try:
-                    found = search_prepared(prepared, self._machine, bound, self._quick_steps)
-                    seconds = found.score_seconds
-                    self._simulated.append(chosen)
-                except Infeasible:
-                    # What runs again needs more at one time than what ran once.
-                    seconds = float("inf")
+                seconds = self._simulated(chosen, Search(prepared, self._machine, bound))
             self._seconds[chosen] = seconds
         return self._seconds[chosen]
+
+    def _simulated(self, chosen: frozenset[str], search: Search) -> float:
+        try:
+            found = search.run(self._quick_steps)
+        except Infeasible:
+            # What runs again needs more at one time than what ran once.
+            return float("inf")
+        self._seconds[chosen] = found.score_seconds
+        self.searches[chosen] = search
+        for other in self._ranked()[1 + (self._quick_steps > 1) :]:
+            del self.searches[other]
+        return found.score_seconds

@@ -10,20 +10,20 @@ import numpy as np
 from swapmem.planner import intervals
 from swapmem.planner.intervals import NEVER
 from swapmem.planner.plan import Swap
-from swapmem.planner.prepared import Reals, prepare
+from swapmem.planner.prepared import Prepared, Reals
 from swapmem.planner.recompute import Segment
 from swapmem.planner.simulation import Copy, Simulation
-from swapmem.planner.trace import Machine, Trace
+from swapmem.planner.trace import Machine
 from swapmem.sizes import format_bytes
 
 
 def explain(
-    trace: Trace, machine: Machine, swaps: Iterable[Swap], simulation: Simulation
+    prepared: Prepared, machine: Machine, swaps: Iterable[Swap], simulation: Simulation
 ) -> tuple[str, ...]:
     """Says of each block why the plan does with it what it does.
 
     Args:
-        trace: one iteration.
+        prepared: one iteration.
         machine: what was planned for.
         swaps: of the plan.
         simulation: of an iteration with them.
@@ -33,11 +33,10 @@ def explain(
         "not eligible".
 
     Example:
-        >>> explain(trace, trace.machine, plan.swaps, simulation)[7]
+        >>> explain(prepare(trace), trace.machine, plan.swaps, simulation)[7]
         'swapped: idle 1.2 s, copies 0.11 s, hidden'
     """
-    prepared = prepare(trace)
-    times, period = prepared.times, prepared.compute_seconds
+    trace, times, period = prepared.trace, prepared.times, prepared.compute_seconds
     full = np.concatenate(([0], (prepared.live > machine.budget_bytes).cumsum()))
     by_block: dict[int, list[Swap]] = defaultdict(list)
     for swap in swaps:

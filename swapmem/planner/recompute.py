@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from swapmem.planner.trace import Change, Op, Trace
@@ -81,8 +81,12 @@ def with_recompute(trace: Trace, names: Collection[str]) -> Trace:
         >>> len(smaller.ops) - len(trace.ops) == len(candidates(trace)[0].again)
         True
     """
-    chosen = [segment for segment in candidates(trace) if segment.name in names]
-    return _Rewrite(trace, chosen).trace() if chosen else trace
+    return with_segments(trace, [s for s in candidates(trace) if s.name in names])
+
+
+def with_segments(trace: Trace, segments: Sequence[Segment]) -> Trace:
+    """The same as `with_recompute`, for some of the trace's `candidates`, in their order."""
+    return _Rewrite(trace, segments).trace() if segments else trace
 
 
 def positions(trace: Trace, names: Collection[str]) -> list[int]:
@@ -98,7 +102,7 @@ def positions(trace: Trace, names: Collection[str]) -> list[int]:
     return _positions(trace, [s for s in candidates(trace) if s.name in names])
 
 
-def _positions(trace: Trace, segments: list[Segment]) -> list[int]:
+def _positions(trace: Trace, segments: Sequence[Segment]) -> list[int]:
     extra: dict[int, int] = defaultdict(int)
     for segment in segments:
         extra[segment.resumes_at] += len(segment.again)
@@ -180,7 +184,7 @@ def _slot(change: Change) -> int:
 class _Rewrite:
     """Makes the trace with some segments recomputed."""
 
-    def __init__(self, trace: Trace, segments: list[Segment]) -> None:
+    def __init__(self, trace: Trace, segments: Sequence[Segment]) -> None:
         self._old = trace
         self._at: dict[int, list[Segment]] = defaultdict(list)
         for segment in segments:

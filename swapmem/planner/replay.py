@@ -74,8 +74,15 @@ class Replay(Eviction):
         if self.resident_bytes > self.budget_bytes:
             self.refuse(self.resident_bytes)
 
-    def iterate(self) -> Simulation:
-        """One iteration; `repeats` tells afterwards whether the next would be the same."""
+    def iterate(self, limit_seconds: float = float("inf")) -> Simulation | None:
+        """One iteration; `repeats` tells afterwards whether the next would be the same.
+
+        Args:
+            limit_seconds: how long it may take.
+
+        Returns:
+            What was found; None as soon as it has to take longer: then this is of no more use.
+        """
         self.start_counting()
         self.misses = self.miss_bytes = 0
         self.stalls = []
@@ -104,6 +111,8 @@ class Replay(Eviction):
             if slot is not None:
                 self._change(slot)
             op_begin.append(self.now - begun)
+            if op_begin[-1] + s.rest_seconds[op] > limit_seconds:
+                return None
             self.compute(s.seconds[op], slowdown)
             op_end.append(self.now - begun)
             self.slot += 1

@@ -6,7 +6,6 @@ from swapmem.planner import preflight
 from swapmem.planner.joint import Recompute, choose_segments
 from swapmem.planner.plan import Plan
 from swapmem.planner.reasons import explain, explain_recomputed
-from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.trace import Machine, Trace
 
 
@@ -41,15 +40,14 @@ def make_plan(
     """
     machine = machine or trace.machine
     preflight.check(trace, machine.budget_bytes)
-    names, found = choose_segments(trace, machine, recompute, steps)
+    chosen = choose_segments(trace, machine, recompute, steps)
+    found = chosen.found
     it = found.simulation
-    planned = with_recompute(trace, names)
-    reasons = explain(planned, machine, found.swaps, it)[: len(trace.blocks)]
-    segments = [segment for segment in candidates(trace) if segment.name in names]
+    reasons = explain(chosen.prepared, machine, found.swaps, it)[: len(trace.blocks)]
     return Plan(
         swaps=found.swaps,
-        recomputed=names,
-        reasons=explain_recomputed(reasons, segments),
+        recomputed=tuple(dict.fromkeys(segment.name for segment in chosen.segments)),
+        reasons=explain_recomputed(reasons, chosen.segments),
         seconds=it.seconds,
         compute_seconds=it.compute_seconds,
         bound_seconds=found.bound_seconds,

@@ -22,6 +22,11 @@ from swapmem.planner.trace import Change, Machine, Trace
 __all__ = ["Copy", "Infeasible", "Simulation", "Simulator", "Stall", "lru", "simulate"]
 
 
+# The second iteration is shorter than the first by less than this factor, over networks, links and
+# budgets of all kinds.
+_ALIKE = 1.01
+
+
 class Slot:
     """The changes of a slot, summed up for the case that all of them fit.
 
@@ -87,6 +92,11 @@ class Simulator:
         self.seconds = [op.seconds for op in ops]
         self.gaps = [op.gap_seconds for op in ops]
         self.compute_seconds = sum(self.seconds) + sum(self.gaps) + trace.tail_seconds
+        # From each op's begin to the iteration's end, if nothing is waited for.
+        steps = [trace.tail_seconds]
+        for op in reversed(ops):
+            steps += (op.seconds, op.gap_seconds)
+        self.rest_seconds = list(accumulate(steps))[1::2][::-1]
         by_slot: list[list[Change]] = [[] for _ in range(2 * len(ops) + 1)]
         for change in trace.changes:
             by_slot[change.slot].append(change)
@@ -116,9 +126,21 @@ class Simulator:
         Raises:
             Infeasible: with the swaps, and with whatever else may leave, some op cannot run.
         """
+        found = self.run_within(swaps, float("inf"))
+        assert found is not None
+        return found
+
+    def run_within(self, swaps: Iterable[Swap], limit_seconds: float) -> Simulation | None:
+        """The same as `run`, but given up as soon as the iteration must take longer than a limit.
+
+        The iterations are much alike: one that begins with everything in its place tells whether
+        the next can be within the limit.
+        """
         replay = Replay(self, list(swaps))
-        found = replay.iterate()
-        return found if replay.repeats else replay.iterate()
+        found = replay.iterate(limit_seconds * _ALIKE)
+        if found is None or replay.repeats:
+            return found
+        return replay.iterate(limit_seconds)
 
     def _needs(self) -> list[int]:
         """For each op the room that it and the gap after it take beyond what they free.
@@ -178,7 +200,9 @@ def lru(trace: Trace, machine: Machine | None = None) -> Simulation:
     device = Lru(Simulator(trace, machine))
     for _ in range(2):
         device.iterate()
-    return device.iterate()
+    found = device.iterate()
+    assert found is not None
+    return found
 
 
 def _uses(trace: Trace) -> list[list[int]]:

@@ -41,7 +41,7 @@ STARTS: tuple[tuple[Order, float, float, bool], ...] = (
     ("largest", 0.5, 0.5, True),
 )
 # Nearer to the bound than this nothing is gained that could be measured.
-_NEAR = 1.0005
+_NEAR = 1.002
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,12 @@ class Found:
         seconds = round(it.seconds / max(it.compute_seconds, 1e-12), 4)
         return (it.misses, seconds, it.out_bytes + it.in_bytes)
 
+    @property
+    def slowest_seconds(self) -> float:
+        """Nothing slower than this has a better score."""
+        it = self.simulation
+        return float("inf") if it.misses else it.seconds + 1e-4 * it.compute_seconds
+
 
 def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
     """Searches for the best swaps without recomputing anything.
@@ -84,74 +90,103 @@ def search(trace: Trace, machine: Machine, steps: int | None = None) -> Found:
     Returns:
         The best ones found.
     """
-    prepared = prepare(trace)
-    return search_prepared(
-        prepared, machine, bound_of(prepared, machine), steps or default_steps(trace)
-    )
+    return Search(prepare(trace), machine).run(steps or default_steps(trace))
 
 
-def search_prepared(prepared: Prepared, machine: Machine, bound: Bound, steps: int) -> Found:
-    """The same as `search`, for a trace whose bound is known already."""
-    search = _Search(prepared, machine, bound.seconds, steps)
-    starts = _starts(Timeline.without_stalls(prepared))
-    best = search.attempt(starts[0])
-    assert best is not None
-    if not bound.excess_bytes:
-        return best
-    for choice in starts[1:]:
-        # Half of the steps are for changes.
-        if search.over(best) or search.spent > search.left:
-            break
-        found = search.attempt(choice)
-        if found is not None:
-            best = min(best, found, key=_score)
-    improved = True
-    while improved and not search.over(best):
-        improved = False
-        for choice in changes(search.problem, best.choice, best.simulation):
-            found = search.attempt(choice)
-            if found is not None and found.score < best.score:
-                best, improved = found, True
-            if improved or search.over(best):
-                break
-    return best
+class Search:
+    """Simulates plans, and goes on where it was.
 
+    Args:
+        prepared: one iteration.
+        machine: what to plan for; a plan for it has to exist.
+        bound: of both, if it is known already.
 
-class _Search:
-    """Simulates plans and remembers which."""
+    Attributes:
+        prepared: as given.
+        problem: what there is to choose from.
+    """
 
-    def __init__(
-        self, prepared: Prepared, machine: Machine, bound_seconds: float, steps: int
-    ) -> None:
+    def __init__(self, prepared: Prepared, machine: Machine, bound: Bound | None = None) -> None:
+        self.prepared = prepared
         self.problem = Problem(prepared, machine)
         self._simulator = Simulator(prepared.trace, machine)
-        self._bound_seconds = bound_seconds
-        self.left = steps
-        self.spent = 0
+        self._bound = bound or bound_of(prepared, machine)
+        self._starts = iter(_starts(Timeline.without_stalls(prepared)))
+        self._best: Found | None = None
+        self._left = 0
+        self._spent = 0
         # Of plans no more than this is kept: together they would take more memory than all else.
         self._tried: set[bytes] = set()
 
-    def attempt(self, choice: Choice) -> Found | None:
-        """Simulates a plan; None if its swaps were tried before."""
+    def run(self, steps: int) -> Found:
+        """Searches on.
+
+        Args:
+            steps: how many more plans are simulated at most, 1 at least.
+
+        Returns:
+            The best swaps found so far.
+
+        Raises:
+            Infeasible: no swaps make do with the budget.
+        """
+        self._left = steps
+        best = self._best
+        if best is None:
+            best = self.attempt(next(self._starts))
+            assert best is not None
+        if self._bound.excess_bytes:
+            best = self._changed(self._started(best))
+        self._best = best
+        return best
+
+    def _started(self, best: Found) -> Found:
+        # Half of the steps are for changes.
+        while not self._over(best) and self._spent <= self._left:
+            choice = next(self._starts, None)
+            if choice is None:
+                break
+            found = self.attempt(choice, best)
+            if found is not None:
+                best = min(best, found, key=_score)
+        return best
+
+    def _changed(self, best: Found) -> Found:
+        improved = True
+        while improved and not self._over(best):
+            improved = False
+            for choice in changes(self.problem, best.choice, best.simulation):
+                found = self.attempt(choice, best)
+                if found is not None and found.score < best.score:
+                    best, improved = found, True
+                if improved or self._over(best):
+                    break
+        return best
+
+    def attempt(self, choice: Choice, best: Found | None = None) -> Found | None:
+        """Simulates a plan; None if its swaps were tried before, or are slower than the best."""
         swaps = tuple(schedule(self.problem, choose(self.problem, choice), choice))
         digest = _digest(swaps)
         if digest in self._tried:
             return None
         self._tried.add(digest)
-        self.left -= 1
-        self.spent += 1
+        self._left -= 1
+        self._spent += 1
+        limit_seconds = best.slowest_seconds if best is not None else float("inf")
         try:
-            simulation = self._simulator.run(swaps)
+            simulation = self._simulator.run_within(swaps, limit_seconds)
         except Infeasible:
             # The swaps are in each other's way; without any, the oldest blocks leave.
             swaps = ()
-            simulation = self._simulator.run(swaps)
+            simulation = self._simulator.run_within(swaps, limit_seconds)
+        if simulation is None:
+            return None
         # The bound adds up the same seconds in another order.
-        return Found(choice, swaps, simulation, min(self._bound_seconds, simulation.seconds))
+        return Found(choice, swaps, simulation, min(self._bound.seconds, simulation.seconds))
 
-    def over(self, best: Found) -> bool:
+    def _over(self, best: Found) -> bool:
         it = best.simulation
-        return self.left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound_seconds)
+        return self._left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound.seconds)
 
 
 def _digest(swaps: Iterable[Swap]) -> bytes:

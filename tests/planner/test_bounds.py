@@ -12,7 +12,7 @@ from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import with_recompute
 from swapmem.planner.selection import Timeline
 from swapmem.planner.simulate import simulate
-from swapmem.planner.swap_search import _Search, _starts
+from swapmem.planner.swap_search import Search, _starts
 from swapmem.planner.trace import Block, Change, Machine, Op, Rates, Trace
 from tests.planner import synthetic
 
@@ -42,7 +42,7 @@ def test_no_plan_is_faster_or_moves_less_than_the_bound(seed):
     trace = a_trace(seed)
     machine = machine_of(trace, seed)
     bound = lower_bound(trace, machine)
-    search = _Search(prepare(trace), machine, bound.seconds, 100)
+    search = Search(prepare(trace), machine, bound)
     for choice in _starts(Timeline.without_stalls(prepare(trace))):
         tried = search.attempt(choice)
         if tried is None:

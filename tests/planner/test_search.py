@@ -10,8 +10,8 @@ from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.search import make_plan
 from swapmem.planner.selection import Timeline
-from swapmem.planner.simulate import simulate
-from swapmem.planner.swap_search import STARTS, _Search, _starts, search
+from swapmem.planner.simulate import Simulator, simulate
+from swapmem.planner.swap_search import Search, _starts, search
 from tests.planner import synthetic
 
 SEEDS = range(16)
@@ -99,7 +99,7 @@ def test_where_everything_fits_nothing_is_swapped():
 
 def test_the_search_improves_on_every_way_to_start():
     trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
-    tried = _Search(prepare(trace), trace.machine, 0.0, len(STARTS))
+    tried = Search(prepare(trace), trace.machine)
     starts = _starts(Timeline.without_stalls(prepare(trace)))
     best = min(tried.attempt(choice).simulation.seconds for choice in starts)
     assert search(trace, trace.machine).simulation.seconds < best
@@ -171,3 +171,27 @@ def test_a_wait_for_a_block_stands_in_its_reason():
     trace = synthetic.chain(16, fraction=0.3, link=synthetic.rates(1e8))
     plan = make_plan(trace, recompute="never")
     assert any("waited for" in reason for reason in plan.reasons)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_simulation_is_given_up_only_where_it_takes_longer_than_its_limit(seed):
+    trace = on_a_machine(synthetic.random_trace(seed), seed)
+    search = Search(prepare(trace), trace.machine)
+    simulator = Simulator(trace)
+    for choice in _starts(Timeline.without_stalls(prepare(trace))):
+        tried = search.attempt(choice)
+        if tried is None:
+            continue  # the same swaps as before
+        found = tried.simulation
+        assert simulator.run_within(tried.swaps, found.seconds * (1 + 1e-9)) == found
+        assert simulator.run_within(tried.swaps, found.seconds * 0.9) is None
+
+
+def test_a_search_goes_on_where_it_was():
+    trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
+    at_once = Search(prepare(trace), trace.machine).run(24)
+    in_parts = Search(prepare(trace), trace.machine)
+    seconds = [in_parts.run(8).simulation.seconds for _ in range(3)]
+    assert seconds == sorted(seconds, reverse=True)
+    assert seconds[-1] < seconds[0]
+    assert at_once.simulation.seconds < seconds[0]
