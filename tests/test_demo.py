@@ -1,6 +1,7 @@
 """The parts of the demo that decide and say something; the runs themselves are the engine's."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from train import demo, demo_images
+from swapmem.planner.plan import Plan
+from train import demo, demo_images, measure
 from train.compute_mean import mean_image
 from train.imagelist import read_list
 from train.measure import Measurement
@@ -29,6 +31,10 @@ def stats(**changes: int | float | str) -> dict[str, int | float | str]:
         "largest_op_bytes": 60 * MIB,
         **changes,
     }
+
+
+def measured_plan() -> Plan:
+    return Plan((), (), (), 1.0, 1.0, 1.0, 0, 0, 0)
 
 
 def measurement(seconds: list[float], **changes: int | float | str) -> Measurement:
@@ -54,11 +60,32 @@ def test_the_conclusion_tells_memory_time_and_weights() -> None:
         "unlimited": measurement([9.0, 3.0, 3.0]),
         "out of core": measurement([9.0, 5.0, 5.0]),
     }
-    assert demo.conclusion(runs, 100 * MIB, identical=True) == (
+    taken = slice(1, 3)
+    assert demo.conclusion(runs, taken, 100 * MIB, identical=True) == (
         "The network needs 400 MiB and was trained in 100 MiB: 25% of the memory, 1.25 times the "
         "time of stock NumPy in core, the same weights bit for bit."
     )
-    assert "DIFFERENT WEIGHTS" in demo.conclusion(runs, 100 * MIB, identical=False)
+    assert "DIFFERENT WEIGHTS" in demo.conclusion(runs, taken, 100 * MIB, identical=False)
+
+
+def test_only_iterations_count_that_ran_with_the_plan_to_stay():
+    plan, other = measured_plan(), measured_plan()
+    assert measure._learning([None, None]) == 1
+    assert measure._learning([None, plan, plan, plan]) == 2
+    assert measure._learning([None, other, plan, plan]) == 3
+    assert measure._learning([plan, other, plan, plan]) == 3
+    seconds = [9.0, 5.0, 5.0, 4.0, 4.0, 4.0]
+    runs = {
+        "stock NumPy": Measurement(seconds, [], 0, 0, "", {}),
+        "out of core": replace(measurement(seconds), learning=3),
+    }
+    taken = demo.settled(runs)
+    assert taken == slice(3, 6)
+    assert demo.how_taken(runs["out of core"], taken).startswith("median of iterations 4 to 6")
+    runs["out of core"] = replace(runs["out of core"], learning=6)
+    taken = demo.settled(runs)
+    assert taken == slice(5, 6)
+    assert "may not be the one to stay" in demo.how_taken(runs["out of core"], taken)
 
 
 def test_the_table_fits_a_terminal_of_80_columns() -> None:
@@ -69,7 +96,7 @@ def test_the_table_fits_a_terminal_of_80_columns() -> None:
     }
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(demo.table(runs))
+        console.print(demo.table(runs, slice(1, 2)))
     lines = capture.get().splitlines()
     assert len(lines) == 4 + 12  # no cell is wrapped
     assert any("peak RSS" in line and "1,300 MiB" in line and "200 MiB" in line for line in lines)

@@ -63,12 +63,14 @@ def main(argv: list[str] | None = None) -> int:
     )
 
     runs = {"stock NumPy": stock, "unlimited": unlimited, "out of core": out_of_core}
-    console.print(table(runs))
+    taken = settled(runs)
+    console.print(table(runs, taken))
+    console.print(f"Seconds per iteration: {how_taken(out_of_core, taken)}.")
     identical = out_of_core.weights == unlimited.weights
     console.print("Weights, out of core against unlimited:", _verdict(out, "unlimited.npz"))
     console.print("Weights, out of core against stock NumPy:", _verdict(out, "stock.npz"))
     console.print(f"Residency over one iteration: {picture}\n")
-    console.print(conclusion(runs, budget_bytes, identical))
+    console.print(conclusion(runs, taken, budget_bytes, identical))
     return 0 if identical else 1
 
 
@@ -93,8 +95,24 @@ def budget(stats: dict[str, Any], share: float) -> tuple[int, str]:
     )
 
 
-def table(runs: dict[str, Measurement]) -> Table:
-    """Lays the runs out side by side."""
+def settled(runs: dict[str, Measurement]) -> slice:
+    """The iterations by which runs are compared: with a plan to stay, the last one at least."""
+    count = len(runs["out of core"].seconds)
+    return slice(min(max(run.learning for run in runs.values()), count - 1), count)
+
+
+def how_taken(out_of_core: Measurement, taken: slice) -> str:
+    """Says which iterations the times are of, and why."""
+    if out_of_core.learning > taken.start:
+        return f"of iteration {taken.stop}, the last one; the plan may not be the one to stay yet"
+    return (
+        f"median of iterations {taken.start + 1} to {taken.stop}; from those before, the plan was "
+        "learnt"
+    )
+
+
+def table(runs: dict[str, Measurement], taken: slice) -> Table:
+    """Lays the runs out side by side; their times are those of some of the iterations."""
     result = Table("", *runs)
     for column in result.columns[1:]:
         column.justify = "right"
@@ -110,7 +128,7 @@ def table(runs: dict[str, Measurement]) -> Table:
     row("peak of all blocks", figure("peak_live_bytes", _mib))
     row("peak RSS", lambda run: _mib(run.rss_peak_bytes))
     row("  RSS after imports", lambda run: _mib(run.rss_before_bytes))
-    row("seconds per iteration", lambda run: f"{statistics.median(run.steady_seconds):.2f}")
+    row("seconds per iteration", lambda run: f"{statistics.median(run.seconds[taken]):.2f}")
     row("swapped out", figure("swap_out_bytes", _mib))
     row("swapped in", figure("swap_in_bytes", _mib))
     row("faults", figure("faults", str))
@@ -120,10 +138,12 @@ def table(runs: dict[str, Measurement]) -> Table:
     return result
 
 
-def conclusion(runs: dict[str, Measurement], budget_bytes: int, identical: bool) -> str:
+def conclusion(
+    runs: dict[str, Measurement], taken: slice, budget_bytes: int, identical: bool
+) -> str:
     """Says in one sentence what the table shows."""
     needs_bytes = runs["unlimited"].stats["peak_live_bytes"]
-    seconds = {name: statistics.median(run.steady_seconds) for name, run in runs.items()}
+    seconds = {name: statistics.median(run.seconds[taken]) for name, run in runs.items()}
     ratio = seconds["out of core"] / seconds["stock NumPy"]
     same = "the same weights bit for bit" if identical else "DIFFERENT WEIGHTS, which is a bug"
     return (
@@ -188,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", default="googlenet", choices=["googlenet", "resnet50"])
     parser.add_argument("--insize", type=int, default=320, help="image side in pixels")
     parser.add_argument("--batchsize", type=int, default=8, help="images an iteration")
-    parser.add_argument("--iterations", type=int, default=4, help="updates of each run, 2 or more")
+    parser.add_argument("--iterations", type=int, default=8, help="updates of each run, 2 or more")
     parser.add_argument("--images", type=int, default=400, help="how many image files to write")
     parser.add_argument("--share", type=float, default=0.25, help="of the memory, out of core")
     parser.add_argument("--spill-dir", help="where the swapped-out bytes go; a fast disk")

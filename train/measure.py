@@ -13,6 +13,7 @@ import chainer
 import numpy as np
 
 import swapmem
+from swapmem.planner.plan import Plan
 
 COUNTED = (
     "faults",
@@ -47,6 +48,9 @@ class Measurement:
         foreseen: what the plan of the last iteration promised; empty if it followed none:
             ``seconds``, ``compute_seconds``, ``bound_seconds``, ``peak_bytes``, ``out_bytes``,
             ``in_bytes``.
+        learning: how many iterations went by before the plan of the last one was the one to stay:
+            the first, which makes the optimizer's state and warms every cache, those with other
+            plans, and the first one with this plan, which began as they had left it.
     """
 
     seconds: list[float]
@@ -57,6 +61,7 @@ class Measurement:
     stats: dict[str, Any]
     counts: list[dict[str, float]] = field(default_factory=list)
     foreseen: dict[str, float] = field(default_factory=dict)
+    learning: int = 1
 
     @property
     def steady_seconds(self) -> list[float]:
@@ -91,6 +96,7 @@ def measure(
     reporter.add_observer("main", model)
     seconds, losses = [], []
     counts: list[dict[str, float]] = []
+    plans: list[Plan | None] = []
     before = _counted(memory)
     for _ in range(iterations):
         batch = next(batches)
@@ -103,7 +109,8 @@ def measure(
         after = _counted(memory)
         counts.append({key: after[key] - before[key] for key in after})
         before = after
-    planned = memory.planned() if memory is not None else {}
+        plans.append(memory.planned().get("plan") if memory is not None else None)
+    plan = plans[-1]
     measurement = Measurement(
         seconds=seconds,
         losses=losses,
@@ -113,9 +120,19 @@ def measure(
         stats=memory.stats() if memory is not None else {},
         weights=digest(model),
         counts=counts,
-        foreseen={key: getattr(planned["plan"], key) for key in _FORESEEN} if planned else {},
+        foreseen={key: getattr(plan, key) for key in _FORESEEN} if plan is not None else {},
+        learning=_learning(plans),
     )
     return measurement, model
+
+
+def _learning(plans: list[Plan | None]) -> int:
+    """How many iterations do not count, of those that ended with these plans."""
+    last = plans[-1]
+    begun = len(plans) - next(
+        (i for i, plan in enumerate(reversed(plans)) if plan is not last), len(plans)
+    )
+    return max(1, begun + (last is not None))
 
 
 def _counted(memory: swapmem.Manager | None) -> dict[str, float]:
