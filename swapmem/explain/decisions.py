@@ -1,51 +1,9 @@
-"""What was decided for each block, and for each segment of the model."""
+"""What was decided for each block."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swapmem.explain.run_file import Run
-from swapmem.planner.trace import Trace
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """A segment whose forward ran again in backward.
-
-    Attributes:
-        name: of the segment.
-        pairs: for each op that ran again: index of its first run, index of its second.
-        seconds: of the second runs.
-    """
-
-    name: str
-    pairs: tuple[tuple[int, int], ...]
-    seconds: float
-
-
-def repeated_segments(trace: Trace) -> list[Repeated]:
-    """Finds the segments whose forward the iteration ran twice.
-
-    Args:
-        trace: with the names of segments, if the model has any.
-
-    Returns:
-        In the order in which they ran again.
-    """
-    turn = next((i for i, op in enumerate(trace.ops) if op.phase == "backward"), len(trace.ops))
-    first: dict[str, list[int]] = {}
-    second: dict[str, list[int]] = {}
-    for i, op in enumerate(trace.ops):
-        if op.phase == "forward" and op.segment is not None:
-            (first if i < turn else second).setdefault(op.segment, []).append(i)
-    found = []
-    for name, again in second.items():
-        # It runs again as far as backward needs it: some ops at its end do not.
-        pairs = tuple(zip(first.get(name, []), again, strict=False))
-        if pairs and all(trace.ops[i].name == trace.ops[k].name for i, k in pairs):
-            seconds = sum(trace.ops[k].seconds for k in again)
-            found.append(Repeated(name, pairs, seconds))
-    return found
+from swapmem.planner.repeated import repeated_segments
 
 
 def reasons(run: Run) -> list[str]:

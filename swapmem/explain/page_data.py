@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from swapmem.explain import spans
-from swapmem.explain.decisions import decision, reasons, repeated_segments
+from swapmem.explain.decisions import decision, reasons
 from swapmem.explain.figures import Figures, Lane, figures
 from swapmem.explain.identity import block_name
 from swapmem.explain.run_file import Run
 from swapmem.explain.text import bound
 from swapmem.explain.timeline import Copy, Timeline, memory_by_tier
+from swapmem.planner.repeated import repeated_segments
 from swapmem.planner.trace import Block
 from swapmem.sizes import format_bytes
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from swapmem.explain.causes import milliseconds
-from swapmem.explain.decisions import decision, reasons, repeated_segments
+from swapmem.explain.decisions import decision, reasons
 from swapmem.explain.figures import Figures, Lane, figures
 from swapmem.explain.identity import block_name
 from swapmem.explain.run_file import Run
 from swapmem.explain.timeline import Stall, Timeline
+from swapmem.planner.repeated import repeated_segments
 from swapmem.sizes import format_bytes
 
 _LONGEST = 10

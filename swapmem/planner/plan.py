@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swapmem.sizes import format_bytes
+
 
 @dataclass(frozen=True)
 class Swap:
@@ -51,3 +53,12 @@ class Plan:
     peak_bytes: int
     out_bytes: int
     in_bytes: int
+
+    def summary(self, what: str) -> str:
+        """What it moves and takes in a line, for "an iteration" or whatever was planned."""
+        return (
+            f"{len(self.swaps)} swaps, {format_bytes(self.out_bytes)} out and "
+            f"{format_bytes(self.in_bytes)} in {what}, {self.seconds:.3g} s foreseen "
+            f"({self.seconds / self.compute_seconds:.2f} of the ops' own time, "
+            f"{self.seconds / self.bound_seconds:.2f} of the bound)"
+        )

@@ -1,14 +1,15 @@
-"""Measures how fast an engine's link copies, with blocks of its own."""
+"""How fast an engine's link copies: as an iteration saw it, or measured with blocks of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from swapmem.planner.trace import Rates
+from swapmem.planner.trace import Machine, Rates
 
 if TYPE_CHECKING:
     from swapmem._core import Engine
@@ -18,6 +19,47 @@ _MOST_BYTES = 32 << 20
 _LEAST_BYTES = 1 << 20
 # The share of the budget that the blocks take together: others are evicted for them.
 _SHARE = 4
+# So much has to be copied each way before a rate is believed.
+_TELLING_BYTES = 4 << 20
+#: Where nothing was measured yet, as nothing had to be copied.
+UNKNOWN = Rates(1e9, 1e9, 1e9, 1e9)
+
+
+def reached(before: Mapping[str, Any], after: Mapping[str, Any]) -> Rates | None:
+    """The rates of the copies between two moments, beside whatever ran meanwhile.
+
+    A link that is measured while nothing computes is several times as fast.
+
+    Args:
+        before: ``Manager.stats()`` of the first.
+        after: of the second.
+
+    Returns:
+        The rates; None if too little was copied to tell.
+    """
+    rate = {}
+    for way in ("out", "in"):
+        moved = after[f"swap_{way}_bytes"] - before[f"swap_{way}_bytes"]
+        busy_seconds = after[f"swap_{way}_busy_seconds"] - before[f"swap_{way}_busy_seconds"]
+        if moved < _TELLING_BYTES or busy_seconds <= 0:
+            return None
+        rate[way] = moved / busy_seconds
+    return Rates(rate["out"], rate["in"], rate["out"], rate["in"])
+
+
+def slower(machine: Machine, factor: float) -> Machine:
+    """The machine with a link that copies so many times as fast."""
+    link = machine.link
+    return replace(
+        machine,
+        link=replace(
+            link,
+            out_bytes_per_second=link.out_bytes_per_second * factor,
+            in_bytes_per_second=link.in_bytes_per_second * factor,
+            duplex_out_bytes_per_second=link.duplex_out_bytes_per_second * factor,
+            duplex_in_bytes_per_second=link.duplex_in_bytes_per_second * factor,
+        ),
+    )
 
 
 def measure(engine: Engine, budget_bytes: int, stream: int = 0, device: str = "host") -> Rates:

@@ -208,7 +208,7 @@ def as_next(recorded: Recorded) -> Recorded:
     for index, (block, birth) in enumerate(zip(trace.blocks, recorded.births, strict=True)):
         if birth is None or block.freed is not None:
             continue
-        phase = trace.ops[birth.slot // 2].phase if birth.slot % 2 else "other"
+        phase = _made_in(trace, index, birth)
         if phase == "update" or (phase == "forward" and index in updated):
             stays.add(index)
             blocks[index] = replace(block, born=None)
@@ -227,6 +227,16 @@ def as_next(recorded: Recorded) -> Recorded:
         tuple(identities),
         tuple(births),
     )
+
+
+def _made_in(trace: Trace, index: int, birth: Birth) -> str:
+    """The phase that a block was made in; a rule makes its state in its update or right before."""
+    number = birth.slot // 2
+    if birth.slot % 2:
+        return trace.ops[number].phase
+    follows = trace.ops[number] if number < len(trace.ops) else None
+    is_state = follows is not None and follows.phase == "update" and index in follows.touches
+    return "update" if is_state else "other"
 
 
 def phase_of(name: str) -> str:

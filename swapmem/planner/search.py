@@ -6,6 +6,7 @@ from swapmem.planner import preflight
 from swapmem.planner.joint import Recompute, choose_segments
 from swapmem.planner.plan import Plan
 from swapmem.planner.reasons import explain, explain_recomputed
+from swapmem.planner.repeated import repeated_segments
 from swapmem.planner.trace import Machine, Trace
 
 
@@ -26,9 +27,10 @@ def make_plan(
         steps: how many plans are simulated; None for as many as take about a second.
 
     Returns:
-        The plan. Its swaps name blocks and ops of `with_recompute(trace, plan.recomputed)`, which
-        is the trace itself where nothing is recomputed, and its bound is that of this trace; its
-        reasons are those of the trace's blocks.
+        The plan. Segments that the trace recomputes already are among those that it names. Its
+        swaps name blocks and ops of `with_recompute(trace, plan.recomputed)`, which is the trace
+        itself where nothing more is recomputed, and its bound is that of this trace; its reasons
+        are those of the trace's blocks.
 
     Raises:
         Infeasible: no plan exists; names the op, what it needs and the smallest budget that works.
@@ -43,10 +45,14 @@ def make_plan(
     chosen = choose_segments(trace, machine, recompute, steps)
     found = chosen.found
     it = found.simulation
+    segments = sorted(
+        [(segment.pairs[0][0], segment.name) for segment in repeated_segments(trace)]
+        + [(segment.first, segment.name) for segment in chosen.segments]
+    )
     reasons = explain(chosen.prepared, machine, found.swaps, it)[: len(trace.blocks)]
     return Plan(
         swaps=found.swaps,
-        recomputed=tuple(dict.fromkeys(segment.name for segment in chosen.segments)),
+        recomputed=tuple(dict.fromkeys(name for _, name in segments)),
         reasons=explain_recomputed(reasons, chosen.segments),
         seconds=it.seconds,
         compute_seconds=it.compute_seconds,

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from swapmem.explain import text
-from swapmem.explain.decisions import decision, reasons, repeated_segments
+from swapmem.explain.decisions import decision, reasons
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import Run
 from swapmem.explain.simulated import simulated
 from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.repeated import repeated_segments
 from swapmem.planner.trace import Block, Machine, Op, Trace
 from tests.explain import made_up_runs
 from tests.planner import synthetic

@@ -136,6 +136,17 @@ def test_the_next_iteration_finds_gradients_and_state_in_place():
     )
 
 
+def test_state_that_is_made_right_before_its_update_is_there_in_the_next_iteration():
+    script = Script().add("exists", 1)
+    script.begin("F").add("touch", 1).end()
+    script.begin("F backward").add("touch", 1).add("allocate", 2).end()
+    script.add("allocate", 3)
+    script.begin("SGD update").add("touch", 1).add("touch", 2).add("touch", 3)
+    recorded = as_next(read(script.end().record(), MACHINE))
+    assert (recorded.trace.blocks[2].born, recorded.births[2]) == (None, None)
+    assert all(change.block != 2 for change in recorded.trace.changes)
+
+
 @pytest.mark.parametrize(
     "script",
     [Script(), Script().add("exists", 1), Script().begin("F"), Script().add("end_op")],

@@ -8,10 +8,13 @@ from swapmem.planner import memory, preflight
 from swapmem.planner.plan_check import check_plan
 from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.repeated import repeated_segments
 from swapmem.planner.search import make_plan
 from swapmem.planner.selection import Timeline
 from swapmem.planner.simulate import Simulator, simulate
 from swapmem.planner.swap_search import Search, _starts, search
+from swapmem.planner.trace import Op
+from swapmem.planner.whatif import predict
 from tests.planner import synthetic
 
 SEEDS = range(16)
@@ -195,3 +198,27 @@ def test_a_search_goes_on_where_it_was():
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[-1] < seconds[0]
     assert at_once.simulation.seconds < seconds[0]
+
+
+def test_what_the_trace_recomputes_already_is_named_beside_what_the_plan_adds():
+    trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
+    names = tuple(make_plan(trace, recompute="always").recomputed)
+    some = with_recompute(trace, names[1:])
+    assert make_plan(some, recompute="never").recomputed == names[1:]
+    assert set(make_plan(some, recompute="always").recomputed) >= set(names)
+    row = predict(some, [trace.machine.budget_bytes], recompute="never")[0]
+    assert row.recomputed == len(names) - 1
+
+
+def test_a_second_pass_into_the_same_update_is_not_taken_for_recomputing():
+    ops = [
+        Op(name, phase, 1.0, 0.0, (), segment=segment)
+        for name, phase, segment in 2
+        * [
+            ("Conv", "forward", "unit"),
+            ("Loss", "forward", None),
+            ("Loss backward", "backward", None),
+        ]
+    ]
+    trace = replace(synthetic.chain(2), ops=tuple(ops * 2), blocks=(), changes=())
+    assert repeated_segments(trace) == []
