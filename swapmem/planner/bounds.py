@@ -65,7 +65,7 @@ def bound_of(prepared: Prepared, machine: Machine) -> Bound:
     trace, idle = prepared.trace, prepared.idle
     excess = np.maximum(prepared.live - machine.budget_bytes, 0)
     compute = prepared.compute_seconds
-    out_bytes = _least_out(idle, excess)
+    out_bytes = max(_least_out(idle, excess), _copied_once(trace, idle, excess))
     in_bytes = _least_in(idle, excess)
     link = _link_seconds(trace, machine.link, compute, out_bytes, in_bytes)
     if machine.behind is not None and machine.store_bytes is not None:
@@ -109,6 +109,24 @@ def _least_out(idle: Intervals, excess: Integers) -> int:
         _least_bytes(idle, excess, head=pays, tail=pays & (idle.wrapped < 0)),
         _least_bytes(idle, excess, head=pays & (idle.wrapped < 0), tail=pays),
     )
+
+
+def _copied_once(trace: Trace, idle: Intervals, excess: Integers) -> int:
+    """What is out at one moment was copied out in the iteration, each block once at least.
+
+    That does not hold for what nothing writes, and for what an iteration before has left over. Of
+    a block and the one that it is in the next iteration there is one copy, so both are left out of
+    account where they live at the same time.
+    """
+    blocks = trace.blocks
+    unpaid = np.zeros(len(blocks), np.bool_)
+    for index, block in enumerate(blocks):
+        if block.born is None and block.freed is not None:
+            maker = index if block.carried_from is None else block.carried_from
+            born = blocks[maker].born
+            unpaid[[index, maker]] |= born is None or block.freed >= born
+    for_nothing = idle.covered(idle.clean | unpaid[idle.block])
+    return max(0, int((excess - for_nothing).max()))
 
 
 def _least_bytes(

@@ -6,12 +6,12 @@ import numpy as np
 
 from swapmem.planner.intervals import NEVER, Integers, Intervals, Spans
 from swapmem.planner.prepared import Prepared, Reals
-from swapmem.planner.trace import Rates
+from swapmem.planner.trace import Rates, Trace
 
 # The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
 _SLOTS = 32
-# And with so many begins of the iteration, where one phase of it follows another.
-_CUTS = 6
+# And with so many begins of the iteration from either end, where one phase of it follows another.
+_CUTS = 3
 
 
 def rates_alone(link: Rates) -> tuple[float, float]:
@@ -36,11 +36,19 @@ def phases_seconds(prepared: Prepared, excess: Integers, link: Rates) -> float:
     Returns:
         Seconds: no iteration is shorter.
     """
-    phases = [op.phase for op in prepared.trace.ops]
-    cuts = [0, *(2 * i for i in range(1, len(phases)) if phases[i] != phases[i - 1])]
     if not len(prepared.idle):
         return prepared.compute_seconds
-    return max(_between(prepared, excess, link, cut) for cut in cuts[:_CUTS])
+    return max(_between(prepared, excess, link, cut) for cut in begins(prepared.trace))
+
+
+def begins(trace: Trace) -> list[int]:
+    """Slots at which an iteration may be taken to begin: the first and the last where phases meet.
+
+    Where forward runs again in backward they meet often, and what lies in the middle adds little.
+    """
+    phases = [op.phase for op in trace.ops]
+    changes = [2 * i for i in range(1, len(phases)) if phases[i] != phases[i - 1]]
+    return [0, *changes[:_CUTS], *changes[_CUTS:][-_CUTS:]]
 
 
 def _between(prepared: Prepared, excess: Integers, link: Rates, cut: int) -> float:

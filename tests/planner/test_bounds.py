@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from scipy.optimize import linprog
 from swapmem.planner import memory, preflight
 from swapmem.planner.bounds import _least_bytes, lower_bound
 from swapmem.planner.intervals import find
+from swapmem.planner.phases import begins
+from swapmem.planner.plan import Swap
 from swapmem.planner.prepared import prepare
-from swapmem.planner.recompute import with_recompute
+from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.selection import Timeline
 from swapmem.planner.simulate import simulate
 from swapmem.planner.swap_search import Search, _starts
@@ -126,3 +129,33 @@ def test_a_store_that_is_too_small_adds_the_tier_behind_it():
     trace = synthetic.chain(16, fraction=0.3)
     small = replace(trace.machine, store_bytes=64 << 20, behind=synthetic.rates(1e7))
     assert lower_bound(trace, small).seconds > lower_bound(trace).seconds
+
+
+def test_what_is_out_at_the_fullest_moment_was_copied_out():
+    # A is idle longest between its uses, where all fits, and out after them, where B has no room.
+    ops = tuple(
+        Op(name, "forward", 1.0, 0.0, touches)
+        for name, touches in (
+            ("make A", ()),
+            ("wait", ()),
+            ("wait", ()),
+            ("use A", (0,)),
+            ("make B", ()),
+        )
+    )
+    blocks = (Block(100, 1, 10), Block(100, 9, 10))
+    changes = (Change(1, 0, True), Change(9, 1, True), Change(10, 0, False), Change(10, 1, False))
+    trace = Trace("host", ops, blocks, changes, Machine(150, synthetic.rates(50.0)))
+    bound = lower_bound(trace)
+    assert (bound.excess_bytes, bound.out_bytes, bound.in_bytes) == (50, 50, 0)
+    assert simulate(trace, [Swap(0, 3, None, None)]).out_bytes == 100
+
+
+def test_however_often_phases_meet_an_iteration_may_begin_with_its_updates():
+    trace = synthetic.resnet_like(units=2, link=synthetic.rates(2e8), fraction=0.4)
+    names = {segment.name for segment in candidates(trace)}
+    again = with_recompute(trace, names)
+    phases = [op.phase for op in again.ops]
+    assert sum(a != b for a, b in pairwise(phases)) > 6
+    update = 2 * phases.index("update")
+    assert update in begins(again)
