@@ -104,11 +104,10 @@ def settled(runs: dict[str, Measurement]) -> slice:
 def how_taken(out_of_core: Measurement, taken: slice) -> str:
     """Says which iterations the times are of, and why."""
     if out_of_core.learning > taken.start:
-        return f"of iteration {taken.stop}, the last one; the plan may not be the one to stay yet"
-    return (
-        f"median of iterations {taken.start + 1} to {taken.stop}; from those before, the plan was "
-        "learnt"
-    )
+        return f"of iteration {taken.stop}, the last; its plan may not be the one to stay"
+    first, last = taken.start + 1, taken.stop
+    which = f"of iteration {last}" if first == last else f"median of iterations {first} to {last}"
+    return f"{which}; from those before, the plan was learnt"
 
 
 def table(runs: dict[str, Measurement], taken: slice) -> Table:
@@ -208,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", default="googlenet", choices=["googlenet", "resnet50"])
     parser.add_argument("--insize", type=int, default=320, help="image side in pixels")
     parser.add_argument("--batchsize", type=int, default=8, help="images an iteration")
-    parser.add_argument("--iterations", type=int, default=8, help="updates of each run, 2 or more")
+    parser.add_argument("--iterations", type=int, default=10, help="updates of each run, 2 or more")
     parser.add_argument("--images", type=int, default=400, help="how many image files to write")
     parser.add_argument("--share", type=float, default=0.25, help="of the memory, out of core")
     parser.add_argument("--spill-dir", help="where the swapped-out bytes go; a fast disk")
