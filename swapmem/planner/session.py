@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 # With so much of the budget in use the engine begins to copy ahead of need, unless a plan says that
 # there is none.
 _AMPLE = 7 / 8
-# An iteration that waits for less than this part of its time is as good as it gets.
+# To wait for longer than foretold by no more than this part of an iteration is as good as it gets.
 _STALL_SHARE = 0.01
 # A short batch may surprise twice: its arrays may be made in the iteration before.
 _DOUBTS = 3
 # How often a plan is made anew because of its stalls, and because an iteration was unlike the one
 # before.
-_MOST_REFINEMENTS = 3
-_MOST_CHANGES = 2 * MOST_ITERATIONS
+_MOST_REFINEMENTS, _MOST_CHANGES = 3, 2 * MOST_ITERATIONS
 _RECOMPUTE: dict[str, Recompute] = {"auto": "auto", "swap": "never", "recompute": "always"}
 MODES = (*_RECOMPUTE, "none")
 # A plan that stalls was too hopeful about the link.
@@ -283,7 +282,8 @@ class Session:
         assert plan is not None
         if self._best is None or outcome.seconds < self._best[0]:
             self._best = outcome.seconds, given, plan
-        stalls = outcome.stall_seconds > _STALL_SHARE * outcome.seconds
+        foretold = plan.seconds - plan.compute_seconds
+        stalls = outcome.stall_seconds > foretold + _STALL_SHARE * outcome.seconds
         if self._refinements == _MOST_REFINEMENTS or not (outcome.surprises or stalls):
             self._settle()
             return

@@ -42,6 +42,9 @@ STARTS: tuple[tuple[Order, float, float, bool], ...] = (
 )
 # Nearer to the bound than this nothing is gained that could be measured.
 _NEAR = 1.002
+# So near little is left to gain: what has not become better in so many tries is left as it is.
+_CLOSE = 1.02
+_PATIENCE = 12
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Search:
         self._best: Found | None = None
         self._left = 0
         self._spent = 0
+        self._in_vain = 0
         # Of plans no more than this is kept: together they would take more memory than all else.
         self._tried: set[bytes] = set()
 
@@ -147,8 +151,8 @@ class Search:
             if choice is None:
                 break
             found = self.attempt(choice, best)
-            if found is not None:
-                best = min(best, found, key=_score)
+            if found is not None and found.score < best.score:
+                best, self._in_vain = found, 0
         return best
 
     def _changed(self, best: Found) -> Found:
@@ -158,7 +162,7 @@ class Search:
             for choice in changes(self.problem, best.choice, best.simulation):
                 found = self.attempt(choice, best)
                 if found is not None and found.score < best.score:
-                    best, improved = found, True
+                    best, improved, self._in_vain = found, True, 0
                 if improved or self._over(best):
                     break
         return best
@@ -172,6 +176,7 @@ class Search:
         self._tried.add(digest)
         self._left -= 1
         self._spent += 1
+        self._in_vain += 1
         limit_seconds = best.slowest_seconds if best is not None else float("inf")
         try:
             simulation = self._simulator.run_within(swaps, limit_seconds)
@@ -186,7 +191,8 @@ class Search:
 
     def _over(self, best: Found) -> bool:
         it = best.simulation
-        return self._left <= 0 or (not it.misses and it.seconds <= _NEAR * self._bound.seconds)
+        enough = _NEAR if self._in_vain < _PATIENCE else _CLOSE
+        return self._left <= 0 or (not it.misses and it.seconds <= enough * self._bound.seconds)
 
 
 def _digest(swaps: Iterable[Swap]) -> bytes:
@@ -194,10 +200,6 @@ def _digest(swaps: Iterable[Swap]) -> bytes:
     numbers = ((s.block, s.out_after, -1 if s.fetch_at is None else s.fetch_at) for s in swaps)
     packed = array("q", itertools.chain.from_iterable(numbers))
     return hashlib.blake2b(packed.tobytes(), digest_size=16).digest()
-
-
-def _score(found: Found) -> tuple[int, float, int]:
-    return found.score
 
 
 def _starts(timeline: Timeline) -> list[Choice]:
