@@ -170,7 +170,8 @@ class Session:
 
     def op_begins(self, segment: str | None) -> None:
         """Notes the part of the model that the next op belongs to."""
-        self._segments.append(segment)
+        if self._recompute is not None:
+            self._segments.append(segment)
 
     def _evaluated(self, segments: list[str | None]) -> None:
         """An iteration without a backward pass has no plan of its own; it may be in a round."""
