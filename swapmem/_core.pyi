@@ -1,6 +1,6 @@
 """The engine in C++."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 min_block_bytes: int
@@ -93,7 +93,7 @@ class Engine:
     def begin_iteration(self) -> None: ...
     def last_iteration(
         self,
-    ) -> tuple[float, float, list[tuple[str, float, int, int, int, str, bool]]]: ...
+    ) -> tuple[float, float, Iterator[tuple[str, float, int, int, int, str, bool]]]: ...
     def set_plan(
         self,
         blocks: Sequence[tuple[int, int, int, int, int, int]],

@@ -182,19 +182,36 @@ const char* kind_name(RecordKind kind) {
 }
 
 // Begin and end in seconds, and items (kind, seconds, block, address, bytes, op, may leave).
+// The items of a record, each made into a tuple when it is asked for: all of them take megabytes,
+// beside a budget that is used up.
+class RecordItems {
+ public:
+  RecordItems(std::vector<RecordItem> items, const std::vector<std::string>& names)
+      : items_(std::move(items)) {
+    for (const std::string& name : names) names_.push_back(py::str(name));
+  }
+
+  py::tuple next() {
+    if (next_ == items_.size()) throw py::stop_iteration();
+    const RecordItem& item = items_[next_++];
+    return py::make_tuple(kind_name(item.kind), item.seconds, item.block, item.address, item.bytes,
+                          names_[item.op], item.may_leave);
+  }
+
+ private:
+  const std::vector<RecordItem> items_;
+  std::vector<py::str> names_;
+  std::size_t next_ = 0;
+};
+
 py::tuple last_iteration(Runtime& self) {
   Engine& engine = self.readable_engine();
-  const Record record = [&] {
+  Record record = [&] {
     const py::gil_scoped_release released;  // it may wait for work that needs the lock
     return engine.last_iteration();
   }();
-  const std::vector<std::string> names = self.readable_engine().op_names();
-  py::list items;
-  for (const RecordItem& item : record.items) {
-    items.append(py::make_tuple(kind_name(item.kind), item.seconds, item.block, item.address,
-                                item.bytes, names[item.op], item.may_leave));
-  }
-  return py::make_tuple(record.begun_seconds, record.ended_seconds, items);
+  return py::make_tuple(record.begun_seconds, record.ended_seconds,
+                        RecordItems(std::move(record.items), engine.op_names()));
 }
 
 // A block is (capacity, address, id, carried_from, slot, ordinal), a step (op, blocks to fetch,
@@ -335,7 +352,8 @@ PYBIND11_MODULE(_core, module) {
                    !self.engine().follows_plan();
           },
           "False where there is nothing to fetch, or a plan does it.")
-      .def("last_iteration", &last_iteration)
+      .def("last_iteration", &last_iteration,
+           "When it began and ended, and an iterator of what happened.")
       .def("set_plan", &set_plan, "blocks"_a, "leave"_a, "steps"_a)
       .def(
           "offer",
@@ -417,6 +435,10 @@ PYBIND11_MODULE(_core, module) {
           std::rethrow_exception(failure);
         }
       });
+
+  py::class_<RecordItems>(module, "RecordItems")
+      .def("__iter__", [](py::object self) { return self; })
+      .def("__next__", &RecordItems::next);
 
   bind_array_pool(module);
   bind_arrays(module);

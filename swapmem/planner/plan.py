@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from swapmem.sizes import format_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Swap:
     """One block leaves after one use and is back for the next.
 

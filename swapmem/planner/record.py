@@ -7,18 +7,18 @@ csrc/core/record.h.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from swapmem.planner.trace import Block, Change, Machine, Op, Trace
 
 Item = tuple[str, float, int, int, int, str, bool]
-Record = tuple[float, float, list[Item]]
+Record = tuple[float, float, Iterable[Item]]
 
 _NOT_OFFERED = "the adapter has not proven that its next touch will be announced, or it is pinned"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Birth:
     """When a block was allocated.
 
@@ -58,6 +58,8 @@ class Recorded:
 
 class _Life:
     """What is known of a block while its iteration is read."""
+
+    __slots__ = ("address", "born", "bytes", "freed", "identity", "offered", "op")
 
     def __init__(self, item: Item, born: Birth | None) -> None:
         _, _, self.identity, self.address, self.bytes, self.op, may_leave = item

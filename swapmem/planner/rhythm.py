@@ -6,6 +6,7 @@ repeats is not one iteration but a *round* of them.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Hashable
 
@@ -15,7 +16,7 @@ from swapmem.planner.trace import Trace
 MOST_ITERATIONS = 8
 
 
-def kind_of(trace: Trace) -> Hashable:
+def kind_of(trace: Trace) -> bytes:
     """What tells iterations of one kind from those of others: ops, and sizes of blocks.
 
     Args:
@@ -36,7 +37,9 @@ def kind_of(trace: Trace) -> Hashable:
         for block in trace.blocks
         if block.born is not None and (block.born % 2 or block.freed != block.born)
     )
-    return ops_of(trace), tuple(there), tuple(made)
+    # Many are remembered: a digest takes little memory.
+    told = repr((ops_of(trace), there, list(made)))
+    return hashlib.blake2b(told.encode(), digest_size=16).digest()
 
 
 def ops_of(trace: Trace) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Op:
     """One forward or backward call of a framework function, or one update of a parameter.
 
@@ -33,7 +33,7 @@ class Op:
     segment: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """One block's life in the iteration.
 
@@ -58,7 +58,7 @@ class Block:
     carried_from: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Change:
     """An allocation or a free.
 

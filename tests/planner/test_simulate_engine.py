@@ -152,9 +152,9 @@ def achieved(events: list[TraceEvent], kind: str) -> float:
 
 
 def compare(memory: Watched, trace: Trace, swaps: Any, disturbances: int) -> Compared:
-    record = memory.engine.last_iteration()
-    begun, ended, items = record
-    went = read(record, trace.machine).trace
+    begun, ended, noted = memory.engine.last_iteration()
+    items = list(noted)
+    went = read((begun, ended, items), trace.machine).trace
     assert [op.name for op in went.ops] == [op.name for op in trace.ops]
     ops = tuple(
         replace(op, seconds=real.seconds, gap_seconds=real.gap_seconds)
