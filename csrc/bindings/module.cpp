@@ -181,7 +181,6 @@ const char* kind_name(RecordKind kind) {
   return "?";
 }
 
-// Begin and end in seconds, and items (kind, seconds, block, address, bytes, op, may leave).
 // The items of a record, each made into a tuple when it is asked for: all of them take megabytes,
 // beside a budget that is used up.
 class RecordItems {
@@ -204,6 +203,7 @@ class RecordItems {
   std::size_t next_ = 0;
 };
 
+// Begin and end in seconds, and items (kind, seconds, block, address, bytes, op, may leave).
 py::tuple last_iteration(Runtime& self) {
   Engine& engine = self.readable_engine();
   Record record = [&] {
@@ -313,9 +313,7 @@ PYBIND11_MODULE(_core, module) {
           [](Runtime& self, const std::string& op, const Addresses& addresses,
              std::uintptr_t stream) -> std::size_t {
             const Stream current(stream);
-            if (self.in_forked_child()) return 0;
-            self.engine().begin_op(op, addresses);
-            return self.engine().op_depth() - 1;
+            return self.in_forked_child() ? 0 : self.engine().begin_op(op, addresses);
           },
           release_gil(), "op"_a, "addresses"_a, "stream"_a = 0,
           "Returns how many ops the thread had open before.")

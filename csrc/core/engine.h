@@ -76,8 +76,8 @@ class Engine {
   // Swaps in the blocks of these addresses (any address inside a block; others are ignored) and
   // holds them, and everything allocated until the matching end_op. On a device that sees no
   // touches their bytes may still be on the way when it returns: what the calling thread's current
-  // stream is given from then on comes after them.
-  void begin_op(const std::string& op, std::span<const Address> touched);
+  // stream is given from then on comes after them. Returns how many ops the thread had open before.
+  std::size_t begin_op(const std::string& op, std::span<const Address> touched);
   // Blocks of `retire` become the first to be evicted. A nested op's holds pass to its parent.
   void end_op(std::span<const Address> retire = {});
   void abort_ops(std::size_t depth);

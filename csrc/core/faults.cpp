@@ -55,7 +55,7 @@ bool Engine::fault(Address address, int thread, bool write, std::string& why) {
   std::size_t recorded = 0;  // its place in faults_
   try {
     while (block->id == id) {
-      if (accessible(block->state)) {
+      if (block->accessible()) {
         if (block->state == State::resident && !block->busy) {
           make_writable(lock, *block);
         } else if (write && block->busy) {
@@ -140,7 +140,7 @@ void Engine::unlock_after_fork(bool in_child) {
 
 bool Engine::fault_in_child(Address address) {
   const Block* block = find_live(address);
-  if (block == nullptr || !accessible(block->state)) return false;
+  if (block == nullptr || !block->accessible()) return false;
   device_->protect(block->span(), Access::read_write);
   return true;
 }

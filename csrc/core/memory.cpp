@@ -105,7 +105,7 @@ std::size_t Engine::kept_bytes() const {
   if (sees_touches_) return held_bytes_;
   std::size_t kept = 0;
   for (const Block& block : frames_.blocks()) {
-    const bool kept_here = block.holds > 0 || (accessible(block.state) && !may_evict(block));
+    const bool kept_here = block.holds > 0 || (block.accessible() && !may_evict(block));
     if (kept_here && !block.freed) kept += block.capacity_bytes;
   }
   return kept;

@@ -22,7 +22,7 @@ void Engine::hold(Block& block) {
 void Engine::unhold(Block& block) {
   if (--block.holds > 0) return;
   held_bytes_ -= block.capacity_bytes;
-  if (accessible(block.state)) list(block);
+  if (block.accessible()) list(block);
   changed();
 }
 
@@ -112,7 +112,7 @@ std::uint32_t Engine::op_name(const std::string& op) {
   return it->second;
 }
 
-void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
+std::size_t Engine::begin_op(const std::string& op, std::span<const Address> touched) {
   Lock lock(mutex_);
   circle_.thread = 0;
   drain_magazine(lock);  // what an op peaks at is what is alive
@@ -158,19 +158,19 @@ void Engine::begin_op(const std::string& op, std::span<const Address> touched) {
     }
     throw;
   }
-  const bool outermost = ops.open.empty();
+  const std::size_t depth = ops.open.size();
   ops.open.push_back(std::move(open));
-  if (outermost && iterates(ops) && plan_.follows()) {
+  if (depth > 0 || !iterates(ops)) return depth;
+  if (plan_.follows()) {
     for (const std::uint32_t number : plan_.fetch()) to_fetch_.push_back(plan_.bound(number));
     leave_planned(lock);
     fetch_planned(lock);
   }
-  if (outermost && iterates(ops)) {
-    lock.unlock();
-    const Stamp stamp = device_->stamp();
-    lock.lock();
-    if (stamp != nullptr) recorder_.stamp_begin(stamp, now_seconds());
-  }
+  lock.unlock();
+  const Stamp stamp = device_->stamp();
+  lock.lock();
+  if (stamp != nullptr) recorder_.stamp_begin(stamp, now_seconds());
+  return depth;
 }
 
 void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,

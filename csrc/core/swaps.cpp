@@ -66,7 +66,7 @@ void Engine::offer(std::span<const Address> addresses) {
     if (block == nullptr || block->offered) continue;
     block->offered = true;
     block->last_use.add(last_use);
-    if (!block->listed && block->holds == 0 && accessible(block->state)) list(*block);
+    if (!block->listed && block->holds == 0 && block->accessible()) list(*block);
   }
 }
 
@@ -138,8 +138,8 @@ Ticket Engine::swap_in(Address address) {
 bool Engine::settled(const Ticket& ticket) const {
   const Block* block = find_live(ticket.address);
   if (block == nullptr || block->id != ticket.block) return true;
-  if (ticket.resident) return accessible(block->state) || block->state == State::out;
-  return block->state == State::out || (accessible(block->state) && !block->evict_next);
+  if (ticket.resident) return block->accessible() || block->state == State::out;
+  return block->state == State::out || (block->accessible() && !block->evict_next);
 }
 
 bool Engine::done(const Ticket& ticket) {
@@ -152,7 +152,7 @@ void Engine::wait(const Ticket& ticket) {
   while (!settled(ticket)) wait_for_change(lock);
   const Block* block = find_live(ticket.address);
   if (block == nullptr || block->id != ticket.block || !block->error) return;
-  if (ticket.resident != accessible(block->state)) std::rethrow_exception(block->error);
+  if (ticket.resident != block->accessible()) std::rethrow_exception(block->error);
 }
 
 void Engine::pin(Address address) {
