@@ -45,6 +45,12 @@ def begins(trace: Trace) -> list[int]:
     """Slots at which an iteration may be taken to begin: the first and the last where phases meet.
 
     Where forward runs again in backward they meet often, and what lies in the middle adds little.
+
+    Args:
+        trace: one iteration.
+
+    Returns:
+        Numbers of slots, ascending.
     """
     phases = [op.phase for op in trace.ops]
     changes = [2 * i for i in range(1, len(phases)) if phases[i] != phases[i - 1]]

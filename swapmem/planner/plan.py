@@ -55,7 +55,18 @@ class Plan:
     in_bytes: int
 
     def summary(self, what: str) -> str:
-        """What it moves and takes in a line, for "an iteration" or whatever was planned."""
+        """What it moves and takes.
+
+        Args:
+            what: was planned, as "an iteration".
+
+        Returns:
+            One line.
+
+        Example:
+            >>> plan.summary("an iteration")  # doctest: +SKIP
+            '3 swaps, 6.0 MiB out and 6.0 MiB in an iteration, 0.5 s foreseen (1.00 of ...)'
+        """
         return (
             f"{len(self.swaps)} swaps, {format_bytes(self.out_bytes)} out and "
             f"{format_bytes(self.in_bytes)} in {what}, {self.seconds:.3g} s foreseen "

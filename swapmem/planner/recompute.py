@@ -85,7 +85,15 @@ def with_recompute(trace: Trace, names: Collection[str]) -> Trace:
 
 
 def with_segments(trace: Trace, segments: Sequence[Segment]) -> Trace:
-    """The same as `with_recompute`, for some of the trace's `candidates`, in their order."""
+    """The same as `with_recompute`, for segments that are known already.
+
+    Args:
+        trace: one iteration.
+        segments: some of its `candidates`, in their order.
+
+    Returns:
+        The trace with them; the same one without any.
+    """
     return _Rewrite(trace, segments).trace() if segments else trace
 
 
