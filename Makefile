@@ -17,7 +17,7 @@ PLAIN := $(CMAKE) -B build/cpp -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 CTEST := $(BIN)/ctest --output-on-failure --no-tests=error --parallel 2
 
 # What a GPU would be needed for if the tests had no stand-in for its driver.
-COVERED := csrc/cuda/(cuda_device|streams|handles|cuda_link|context)\.cpp \
+COVERED := csrc/cuda/(cuda_device|cuda_leaving|streams|handles|cuda_link|context)\.cpp \
 	csrc/host/(pinned_store|slab_arena|tiered_store|tiered_moves)\.cpp
 COVERING := cuda_.*|device|driver|fences|op_times|pinned_store|scarce_.*|store|tiered_store
 

@@ -1,13 +1,11 @@
 // A CUDA device whose bookkeeping cannot be given memory: nothing is changed, or all is done.
 #include <functional>
-#include <memory>
 #include <new>
 
 #include "core/errors.h"
-#include "cuda/cuda_device.h"
 #include "cuda/handles.h"
-#include "support/fake_cuda.h"
 #include "support/scarce_memory.h"
+#include "support/small_device.h"
 
 using namespace swapmem;
 using namespace swapmem::cuda;
@@ -15,17 +13,9 @@ using namespace swapmem::test;
 
 namespace {
 
-constexpr std::size_t page = std::size_t{2} << 20;
-constexpr std::size_t frame = 4 * page;
-constexpr std::size_t address_bytes = std::size_t{1} << 30;
-
 // A page at each end of a frame.
 Span block(const CudaDevice& device) {
   return {device.region().address + 8 * frame - page, frame + 2 * page};
-}
-
-Span elsewhere(Span span) {
-  return {span.address + 16 * frame, span.bytes};
 }
 
 // Calls with the first, second, ... allocation failing until none does, in the fake driver as well;
@@ -50,16 +40,6 @@ void with_scarce_memory(const std::function<void()>& act, const std::function<vo
     }
     unchanged();
   }
-}
-
-// It ends with nothing left and nothing reported.
-void with_device(const std::function<void(CudaDevice&)>& body) {
-  const FakeCuda fake;
-  {
-    CudaDevice device(0, frame, address_bytes);
-    body(device);
-  }
-  fake.finish();
 }
 
 }  // namespace
