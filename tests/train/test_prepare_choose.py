@@ -83,7 +83,8 @@ def test_an_archive_of_class_tars_is_the_same_tree_as_its_folders(archive):
 def test_a_folder_of_class_tars_is_too(archive, in_tmp):
     Path("tars").mkdir()
     with tarfile.open(archive) as tar:
-        tar.extractall("tars", filter="data")
+        for member in tar:
+            Path("tars", member.name).write_bytes(tar.extractfile(member).read())
     folders, tars = open_tree("full"), open_tree("tars")
     assert {p: tars.read(p) for p in tars.walk()} == {p: folders.read(p) for p in folders.walk()}
 
