@@ -31,7 +31,7 @@ class Gpu:
 
 
 def trace(batch: int, gpu: Gpu, insize: int = 224) -> Trace:
-    """One training iteration with momentum SGD; its segments are the residual blocks."""
+    """One training iteration with momentum SGD; its segments are those of train/models/resnet50.py."""
     return replace(_Layers(batch, gpu, insize).trace(), device="cuda:0")
 
 
@@ -43,6 +43,7 @@ class _Layers:
 
     def trace(self) -> Trace:
         size = -(-self.insize // 2)
+        self.segment = "conv1"
         last = self._relu(self._normalized(-1, 3, 64, 7, size), 64, size)
         size = -(-size // 2)
         last = self._add_layer("max pooling", (last,), 64, size, 3 * 64 * size * size * _FLOAT)
