@@ -31,7 +31,7 @@ class Gpu:
 
 
 def trace(batch: int, gpu: Gpu, insize: int = 224) -> Trace:
-    """One training iteration with momentum SGD; its segments are those of train/models/resnet50.py."""
+    """One training iteration with momentum SGD, and the segments of train/models/resnet50.py."""
     return replace(_Layers(batch, gpu, insize).trace(), device="cuda:0")
 
 
