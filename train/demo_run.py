@@ -66,7 +66,15 @@ def carry_out(run: Run) -> Measurement:
         if run.memory == "stock"
         else swapmem.Manager(device="host", device_memory=run.budget_bytes, spill_dir=run.spill_dir)
     )
-    with manager as memory, EndlessBatches(crops, run.batchsize, run.seed) as batches:
+    # In core is what plain Chainer needs.
+    freeing = (
+        contextlib.nullcontext() if run.budget_bytes is None else swapmem.chainer.BackwardOnce()
+    )
+    with (
+        manager as memory,
+        freeing,
+        EndlessBatches(crops, run.batchsize, run.seed) as batches,
+    ):
         measurement, model = measure(
             lambda: ARCHITECTURES[run.arch](run.insize, CLASSES),
             batches,

@@ -12,6 +12,7 @@ import numpy as np
 from chainer import training
 
 import swapmem
+from swapmem.chainer import BackwardOnce
 from swapmem.explain.measured import measured
 from swapmem.explain.run_file import load_run
 from swapmem.explain.text import summary
@@ -42,7 +43,7 @@ def run(args: Namespace, processes: Processes) -> None:
     # loader's threads too, and are better left alone.
     data = processes.agree(lambda: read_data(args, processes))
     manager = processes.agree(lambda: make_manager(options))
-    with manager or contextlib.nullcontext() as memory:
+    with manager or contextlib.nullcontext() as memory, BackwardOnce():
         if memory is not None:
             processes.pinned = memory.pinned
         trainer = processes.agree(lambda: _make_trainer(args, data, device, processes))

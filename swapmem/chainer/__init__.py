@@ -27,6 +27,7 @@ del _chainer
 
 from swapmem import Manager, adapters  # noqa: E402
 from swapmem.chainer.hooks import OpHook  # noqa: E402
+from swapmem.chainer.once import BackwardOnce, BackwardTwice  # noqa: E402
 from swapmem.chainer.undeclared import (  # noqa: E402
     ParanoidHook,
     Undeclared,
@@ -34,7 +35,16 @@ from swapmem.chainer.undeclared import (  # noqa: E402
     undeclared_report,
 )
 
-__all__ = ["OpHook", "ParanoidHook", "Undeclared", "compat", "undeclared", "undeclared_report"]
+__all__ = [
+    "BackwardOnce",
+    "BackwardTwice",
+    "OpHook",
+    "ParanoidHook",
+    "Undeclared",
+    "compat",
+    "undeclared",
+    "undeclared_report",
+]
 
 
 def _hook_of(manager: Manager) -> OpHook:

@@ -17,6 +17,7 @@ from swapmem.chainer import segments
 from swapmem.chainer.arrays import add_attributes, add_backward_blocks, add_blocks
 from swapmem.chainer.eligible import Eligible, GraphHook
 from swapmem.chainer.lookahead import BACKWARD_CODES, Lookahead
+from swapmem.chainer.once import BackwardOnce
 from swapmem.chainer.recompute import restore
 from swapmem.chainer.updates import UPDATE_CODE, Updates, add_update
 from swapmem.planner.session import Session
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _CALLERS = BACKWARD_CODES | {
     id(code): code for code in (chainer.FunctionNode.apply.__code__, UPDATE_CODE)
 }
+# Hooks that look at no array.
+_LOOK_AT_NOTHING = (GraphHook, BackwardOnce)
 # How much of the budget may hold what later backward operations need.
 _WINDOW_SHARE = 0.25
 # An update holds parameter, gradient and state, and makes temporary arrays of that size. Where that
@@ -311,7 +314,7 @@ class OpHook(chainer.FunctionHook):
     def _review(self, eligible: Eligible) -> bool:
         """Offer what can be; whether there are other function hooks."""
         hooks = chainer.get_function_hooks().values()
-        has_company = any(not isinstance(hook, (OpHook, GraphHook)) for hook in hooks)
+        has_company = any(not isinstance(hook, (OpHook, *_LOOK_AT_NOTHING)) for hook in hooks)
         eligible.review(self._graph_hook, has_company)
         return has_company
 

@@ -113,6 +113,16 @@ def add_recompute_blocks(function: Any, minimum_bytes: int, found: dict[int, int
         add_blocks(trigger.part.inputs.arrays(), minimum_bytes, found)
 
 
+def forget(function: Any) -> None:
+    """Never again compute what a function lacks: its backward is done for good.
+
+    Args:
+        function: A chainer.FunctionNode.
+    """
+    if _trigger_of(function) is not None:
+        del function._local_function_hooks[_TRIGGER]
+
+
 def _trigger_of(function: Any) -> _Trigger | None:
     hooks = function._local_function_hooks
     return None if hooks is None else hooks.get(_TRIGGER)
