@@ -18,14 +18,12 @@ class Outcome:
 
     Attributes:
         seconds: its time.
-        stall_seconds: of which it waited.
         surprises: faults, evictions that were not planned, and ops that were not expected; without
             a plan all copies out.
         rates: what the link reached while ops ran; None if too little was copied to tell.
     """
 
     seconds: float
-    stall_seconds: float
     surprises: int
     rates: Rates | None
 
@@ -47,7 +45,6 @@ def outcome_of(
     keys = _SURPRISES if followed else ("swap_out_count",)
     return Outcome(
         seconds=seconds,
-        stall_seconds=after["stall_seconds"] - before["stall_seconds"],
         surprises=sum(after[key] - before[key] for key in keys),
         rates=rates.reached(before, after),
     )

@@ -39,11 +39,13 @@ class Recorded:
         trace: the iteration.
         identities: for each block of the trace its address and id in the engine.
         births: for each block of the trace when it was allocated; None if it was there before.
+        stall_seconds: what it waited, on a GPU also where the host went on meanwhile.
     """
 
     trace: Trace
     identities: tuple[tuple[int, int], ...]
     births: tuple[Birth | None, ...]
+    stall_seconds: float = 0.0
 
     def survivors(self) -> dict[int, Birth]:
         """The blocks that were made in the iteration and outlive it, by their engine's ids."""
@@ -118,7 +120,7 @@ def read(
     running: _Running | None = None
     faulted: dict[int, None] = {}
     slot = ordinal = 0
-    stall_seconds = 0.0
+    stall_seconds = all_stall_seconds = 0.0
     latest_seconds = begun_seconds
     for item in items:
         kind, seconds, identity, _, _, name, may_leave = item
@@ -138,6 +140,7 @@ def read(
             lives.append(_Life(item, Birth(slot, ordinal)))
             ordinal += 1
         elif kind == "stall":
+            all_stall_seconds += seconds
             if running is not None:
                 running.stall_seconds += seconds
             else:
@@ -180,6 +183,7 @@ def read(
         trace,
         tuple((life.address, life.identity) for life in lives),
         tuple(life.born for life in lives),
+        all_stall_seconds,
     )
 
 
@@ -224,10 +228,11 @@ def as_next(recorded: Recorded) -> Recorded:
     changes = [change for change in trace.changes if change.block not in stays]
     at = next((i for i, change in enumerate(changes) if change.slot > 2 * first_backward), None)
     changes[at:at] = frees
-    return Recorded(
-        replace(trace, blocks=tuple(blocks), changes=tuple(changes)),
-        tuple(identities),
-        tuple(births),
+    return replace(
+        recorded,
+        trace=replace(trace, blocks=tuple(blocks), changes=tuple(changes)),
+        identities=tuple(identities),
+        births=tuple(births),
     )
 
 

@@ -284,7 +284,7 @@ class Session:
         if self._best is None or outcome.seconds < self._best[0]:
             self._best = outcome.seconds, given, plan
         foretold = plan.seconds - plan.compute_seconds
-        stalls = outcome.stall_seconds > foretold + _STALL_SHARE * outcome.seconds
+        stalls = recorded.stall_seconds > foretold + _STALL_SHARE * outcome.seconds
         if self._refinements == _MOST_REFINEMENTS or not (outcome.surprises or stalls):
             self._settle()
             return

@@ -60,6 +60,12 @@ def test_ops_have_their_time_without_stalls_and_the_gap_before_them():
     assert trace.tail_seconds == 1.0
 
 
+def test_what_an_iteration_waited_is_summed_up_in_ops_and_between_them():
+    script = Script().begin("F").add("stall", seconds=0.5).end()
+    script.add("stall", seconds=0.25)
+    assert read(script.begin("G").end().record(), MACHINE).stall_seconds == 0.75
+
+
 def test_blocks_are_born_and_freed_in_their_slots():
     trace = read(forward_backward_update().record(), MACHINE).trace
     assert [(block.born, block.freed) for block in trace.blocks] == [
