@@ -89,7 +89,7 @@ void Engine::order_after_arrivals(Lock& lock, const ThreadOps& ops, const OpenOp
   lock.lock();
   if (error) std::rethrow_exception(error);
   if (!iterates(ops) || !ops.open.empty() || asked == nullptr) return;
-  recorder_.add({.seconds = 0, .op = open.name, .kind = RecordKind::stall, .stamp = asked});
+  recorder_.add({.seconds = 0, .op = open.name, .kind = RecordKind::stall}, asked);
 }
 
 Engine::ThreadOps& Engine::thread_ops() {
@@ -207,11 +207,7 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
   record(EventKind::end_op, nullptr, open.peak_bytes, open.name, seconds);
   if (iterates(ops) && ops.open.empty()) {
     const double now = now_seconds();
-    recorder_.add({.seconds = now,
-                   .op = open.name,
-                   .kind = RecordKind::end_op,
-                   .stamp = ended,
-                   .stamped_seconds = now});
+    recorder_.add({.seconds = now, .op = open.name, .kind = RecordKind::end_op}, ended, now);
     if (plan_.follows()) {
       plan_.end_op();
       for (const std::uint32_t number : plan_.leave()) to_leave_.push_back(plan_.bound(number));

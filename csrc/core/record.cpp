@@ -11,52 +11,57 @@ void Recorder::begin_iteration(double now) {
     std::swap(last_, current_);
   }
   current_.items.clear();
+  current_.stamps.clear();
   begun_item_ = 0;
   current_.begun_seconds = now;
   active_ = true;
 }
 
-void Recorder::add(const RecordItem& item) {
+void Recorder::add(const RecordItem& item, const Stamp& stamp, double now) {
   if (!active_) return;
   if (current_.items.size() == most_items) {
     active_ = false;
     current_.items.clear();
+    current_.stamps.clear();
     return;
   }
+  if (stamp != nullptr) current_.stamps.push_back({current_.items.size(), stamp, now});
   if (item.kind == RecordKind::begin_op) begun_item_ = current_.items.size();
   current_.items.push_back(item);
 }
 
 void Recorder::stamp_begin(const Stamp& stamp, double now) {
   if (begun_item_ >= current_.items.size()) return;
-  RecordItem& item = current_.items[begun_item_];
-  if (item.kind != RecordKind::begin_op) return;  // the iteration is another meanwhile
-  item.stamp = stamp;
-  item.stamped_seconds = now;
+  // The iteration may be another meanwhile.
+  if (current_.items[begun_item_].kind != RecordKind::begin_op) return;
+  current_.stamps.push_back({begun_item_, stamp, now});
 }
 
 void put_on_clock_of(Device& device, Record& record) {
-  const auto is_op = [](const RecordItem& item) {
+  auto& [begun_seconds, ended_seconds, items, stamps] = record;
+  const auto is_op = [&](const RecordItem& item) {
     return item.kind == RecordKind::begin_op || item.kind == RecordKind::end_op;
   };
-  const auto first = std::find_if(record.items.begin(), record.items.end(), is_op);
-  const bool all = std::all_of(first, record.items.end(), [&](const RecordItem& item) {
-    return !is_op(item) || item.stamp != nullptr;
-  });
-  if (first == record.items.end() || !all) return;
-  const Stamp origin = first->stamp;
-  const double origin_seconds = first->stamped_seconds;
-  RecordItem* op = nullptr;
-  for (auto item = first; item != record.items.end(); ++item) {
-    if (item->kind == RecordKind::stall && item->stamp != nullptr) {
-      item->seconds = device.seconds_between(item->stamp, op->stamp);
-      op->seconds -= item->seconds;
+  const auto is_of_op = [&](const StampedItem& stamped) { return is_op(items[stamped.item]); };
+  const auto ops = std::count_if(items.begin(), items.end(), is_op);
+  if (ops == 0 || std::count_if(stamps.begin(), stamps.end(), is_of_op) != ops) return;
+  // An op's begin is stamped after the stall that it began with.
+  std::sort(stamps.begin(), stamps.end(),
+            [](const StampedItem& a, const StampedItem& b) { return a.item < b.item; });
+  const StampedItem origin = stamps.front();
+  const StampedItem* op = nullptr;
+  for (const StampedItem& stamped : stamps) {
+    RecordItem& item = items[stamped.item];
+    if (!is_op(item)) {
+      item.seconds = device.seconds_between(stamped.stamp, op->stamp);
+      items[op->item].seconds -= item.seconds;
+      continue;
     }
-    if (!is_op(*item)) continue;
-    op = &*item;
+    op = &stamped;
     // What the host waited for before it asked stays in the op, as a stall.
-    const double waited_seconds = item->stamped_seconds - item->seconds;
-    item->seconds = origin_seconds + device.seconds_between(origin, item->stamp) - waited_seconds;
+    const double waited_seconds = stamped.asked_seconds - item.seconds;
+    item.seconds =
+        origin.asked_seconds + device.seconds_between(origin.stamp, stamped.stamp) - waited_seconds;
   }
 }
 

@@ -31,16 +31,21 @@ struct RecordItem {
   std::uint32_t op = 0;
   RecordKind kind;
   bool may_leave = false;  // the block could be swapped out for others, but for ops that hold it
-  // Of an op on a device with streams: where it began or ended there, and when that was asked for.
-  // Of a stall there: where it began; it ended with the begin of its op.
-  Stamp stamp = nullptr;
-  double stamped_seconds = 0;
+};
+
+// On a device with streams, where an op began or ended there. Of a stall where it began: it ended
+// with the begin of its op.
+struct StampedItem {
+  std::size_t item;
+  Stamp stamp;
+  double asked_seconds;
 };
 
 struct Record {
   double begun_seconds = 0;
   double ended_seconds = 0;
   std::vector<RecordItem> items;
+  std::vector<StampedItem> stamps;
 };
 
 // Has ops begin and end when they did so on the device, as far as all of them are stamped: there
@@ -59,7 +64,7 @@ class Recorder {
   void begin_iteration(double now);
   // The iteration that has just begun begins only now.
   void begin_again(double now) { current_.begun_seconds = now; }
-  void add(const RecordItem& item);
+  void add(const RecordItem& item, const Stamp& stamp = nullptr, double now = 0);
   // Of the op that was added last.
   void stamp_begin(const Stamp& stamp, double now);
 
