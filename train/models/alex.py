@@ -11,6 +11,7 @@ from swapmem.chainer.segments import segment
 from train.models.layers import averaged_to, convolution
 from train.models.local_response import local_response_normalization
 from train.models.network import Network
+from train.models.pooling import max_pooling_2d
 
 #: The map before the linear layers is averaged to this height and width.
 _LAST_MAP = 6
@@ -57,4 +58,4 @@ def _normalized(convolution: L.Convolution2D, x: Variable) -> Variable:
 
 
 def _halved(x: Variable) -> Variable:
-    return F.max_pooling_2d(x, 3, stride=2)
+    return max_pooling_2d(x, 3, stride=2)

@@ -11,6 +11,7 @@ from chainer.initializers import HeNormal
 from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged, averaged_to
 from train.models.network import AuxiliaryNetwork
+from train.models.pooling import max_pooling_2d
 
 #: Each auxiliary classifier averages its map down to this height and width.
 _AUXILIARY_MAP = 4
@@ -92,4 +93,4 @@ def _halving_inception(channels: int, *widths: int) -> L.InceptionBN:
 
 
 def _reduced(convolution: NormalizedConvolution, x: Variable) -> Variable:
-    return F.max_pooling_2d(F.relu(convolution(x)), 3, stride=2, pad=1, cover_all=False)
+    return max_pooling_2d(F.relu(convolution(x)), 3, stride=2, pad=1, cover_all=False)

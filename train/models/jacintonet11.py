@@ -10,6 +10,7 @@ from chainer import Variable
 from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged
 from train.models.network import Network
+from train.models.pooling import max_pooling_2d
 
 
 class JacintoNet11(Network):
@@ -58,7 +59,7 @@ class _Layer(NormalizedConvolution):
 
 
 def _halved(first: chainer.Link, second: chainer.Link, x: Variable) -> Variable:
-    return F.max_pooling_2d(second(first(x)), 2)
+    return max_pooling_2d(second(first(x)), 2)
 
 
 def _layer(channels: int, out: int, kernel: int, **geometry: int) -> chainer.Chain:

@@ -8,6 +8,7 @@ from chainer import Variable
 from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged, convolution
 from train.models.network import Network
+from train.models.pooling import max_pooling_2d
 
 
 class ResNet10(Network):
@@ -42,7 +43,7 @@ class ResNet10(Network):
         return self.classifier(averaged(F.relu(self.last_norm(h))))
 
     def _first(self, x: Variable) -> Variable:
-        return F.max_pooling_2d(F.relu(self.conv1(self.data_norm(x))), 3, stride=2)
+        return max_pooling_2d(F.relu(self.conv1(self.data_norm(x))), 3, stride=2)
 
 
 class _FirstBlock(chainer.Chain):

@@ -8,6 +8,7 @@ from chainer import Variable
 from swapmem.chainer.segments import segment
 from train.models.layers import NormalizedConvolution, averaged
 from train.models.network import Network
+from train.models.pooling import max_pooling_2d
 
 #: The three convolutions of a block.
 Convolutions = tuple[chainer.Link, chainer.Link, chainer.Link]
@@ -44,7 +45,7 @@ class ResNet50(Network):
         return self.classifier(averaged(h))
 
     def _first(self, x: Variable) -> Variable:
-        return F.max_pooling_2d(F.relu(self.conv1(x)), 3, stride=2)
+        return max_pooling_2d(F.relu(self.conv1(x)), 3, stride=2)
 
     @classmethod
     def _stage(cls, blocks: int, channels: int, out: int, stride: int) -> chainer.Sequential:
