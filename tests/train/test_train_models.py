@@ -2,11 +2,14 @@
 
 import chainer
 import chainer.functions as F
+import chainer.links as L
 import numpy as np
 import pytest
 
+import swapmem
+import swapmem.chainer
 from swapmem.chainer import segments
-from train.models import ARCHITECTURES, GoogLeNet, JacintoNet11, ResNet50
+from train.models import ARCHITECTURES, NIN, GoogLeNet, JacintoNet11, ResNet50, parts
 
 ALL = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=list(ARCHITECTURES))
 
@@ -49,16 +52,14 @@ def test_a_network_has_the_parameters_that_its_layers_add_up_to(name, count, wit
 
 @pytest.mark.usefixtures("quick_weights")
 def test_resnet50_keeps_the_papers_statistics():
-    norms = [
-        link for link in ResNet50().links() if isinstance(link, chainer.links.BatchNormalization)
-    ]
+    norms = [link for link in ResNet50().links() if isinstance(link, L.BatchNormalization)]
     assert sum(norm.avg_mean.size + norm.avg_var.size for norm in norms) == 53_120
 
 
 @pytest.mark.usefixtures("quick_weights")
 def test_jacintonet11_has_the_published_weights():
     model = JacintoNet11()
-    convolutions = [link for link in model.links() if isinstance(link, chainer.links.Convolution2D)]
+    convolutions = [link for link in model.links() if isinstance(link, L.Convolution2D)]
     assert sum(link.W.size for link in convolutions) == 2_354_784
     assert model.fc1000.W.size == 512_000
 
@@ -162,6 +163,50 @@ def test_the_parts_of_a_network_can_all_be_computed_again_and_no_bit_changes(ste
         values, _, _ = step(architecture)
     for name, value in expected.items():
         np.testing.assert_array_equal(values[name], value, err_msg=name)
+
+
+def test_done_in_parts_a_network_gives_the_same_within_rounding(stepped, monkeypatch):
+    architecture, expected, _, _ = stepped
+    monkeypatch.setattr(parts, "LARGEST_COLUMNS_BYTES", 0)
+    values, _, _ = step(architecture)
+    for name, value in expected.items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(values[name], value, rtol=0, atol=1e-3 * scale, err_msg=name)
+
+
+def test_done_in_parts_and_out_of_core_googlenet_touches_what_is_announced(monkeypatch, tmp_path):
+    monkeypatch.setattr(parts, "LARGEST_COLUMNS_BYTES", 0)
+    expected, _, names = step(GoogLeNet)
+    for recomputed in ([], [name for name in names if name is not None]):
+        memory = swapmem.Manager("host", "256MiB", tmp_path, paranoid=True)
+        with memory, segments.recomputing(recomputed):
+            values, _, _ = step(GoogLeNet)
+            assert memory.stats()["swap_out_bytes"] > 0
+            assert swapmem.chainer.undeclared(memory) == []
+            for name, value in expected.items():
+                np.testing.assert_array_equal(values[name], value, err_msg=name)
+
+
+@pytest.mark.usefixtures("quick_weights")
+@pytest.mark.parametrize(
+    ("make_ours", "make_theirs"),
+    [
+        (lambda: GoogLeNet().inc3a, lambda: L.Inception(192, 64, 96, 128, 16, 32, 32)),
+        (lambda: NIN().mlpconv2, lambda: L.MLPConvolution2D(96, (256, 256, 256), 5, pad=2)),
+    ],
+    ids=["inception", "mlpconv"],
+)
+def test_layers_made_here_to_be_done_in_parts_are_chainers(make_ours, make_theirs):
+    ours, theirs = make_ours(), make_theirs()
+    shapes, expected = ({n: p.shape for n, p in link.namedparams()} for link in (ours, theirs))
+    assert shapes == expected
+    random = np.random.default_rng(0)
+    for parameter in ours.params():
+        parameter.array[...] = random.standard_normal(parameter.shape)
+    theirs.copyparams(ours)
+    channels = next(ours.children()).in_channels
+    x = random.standard_normal((2, channels, 9, 9), np.float32)
+    np.testing.assert_array_equal(ours(x).array, theirs(x).array)
 
 
 def test_googlenets_loss_weighs_its_three_classifiers():

@@ -8,10 +8,12 @@ import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from train.models.convolution import Convolution2D
 
-def convolution(channels: int, out: int, kernel: int, **geometry: int) -> L.Convolution2D:
+
+def convolution(channels: int, out: int, kernel: int, **geometry: int) -> Convolution2D:
     """Makes a convolution whose weights are drawn as He et al. propose; all networks' are."""
-    return L.Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
+    return Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
 
 
 class NormalizedConvolution(chainer.Chain):
