@@ -11,9 +11,11 @@ Threads mostly suffice: Pillow decodes and NumPy computes without the global int
 What is loaded ahead is ordinary memory even with ``--ooc``, one batch unless more is asked for.
 """
 
+import itertools
 from abc import abstractmethod
 from array import array
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import chainer
@@ -81,7 +83,18 @@ class Batches(chainer.dataset.Iterator):
         """Goes back to the first example."""
         self._seen = 0
         self._seen_before: int | None = None
-        self._ahead: deque[list[Coming]] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Lets go of what is loaded ahead; loading begins anew after what has been seen."""
+        self._ahead: deque[Coming] = deque()
+        self._to_load = self._from_here_on()
+
+    def _from_here_on(self) -> Iterator[tuple[int, int]]:
+        seen = self._seen
+        while upcoming := self._upcoming(seen):
+            yield from upcoming
+            seen = self._after(seen)
 
     @property
     def _length(self) -> int:
@@ -106,25 +119,32 @@ class Batches(chainer.dataset.Iterator):
         if not upcoming:
             raise StopIteration
         if self._jobs > 1:
-            self._load_until(1)
-            batch = [example.result() for example in self._ahead.popleft()]
+            batch = self._loaded(len(upcoming))
         else:
             batch = [self._examples.example(*which) for which in upcoming]
         self._seen_before = self._seen
         self._seen = self._after(self._seen)
-        if self._jobs > 1:
-            self._load_until(self._depth)
         return batch
 
-    def _load_until(self, depth: int) -> None:
+    def _loaded(self, count: int) -> list[Any]:
+        batch = []
+        try:
+            self._load_ahead(count)
+            for _ in range(count):
+                batch.append(self._ahead.popleft().result())
+                # One by one, or the workers would be idle while the last of a batch are loaded.
+                self._load_ahead(self._depth * self._batch_size)
+        except BaseException:
+            # What was taken out would be missing when this batch is asked for again.
+            self._begin()
+            raise
+        return batch
+
+    def _load_ahead(self, count: int) -> None:
         if self._loader is None:
             self._loader = self._make_loader(self._examples, self._jobs)
-        seen = self._seen
-        for _ in self._ahead:
-            seen = self._after(seen)
-        while len(self._ahead) < depth and (upcoming := self._upcoming(seen)):
-            self._ahead.append([self._loader.submit(*which) for which in upcoming])
-            seen = self._after(seen)
+        for which in itertools.islice(self._to_load, max(count - len(self._ahead), 0)):
+            self._ahead.append(self._loader.submit(*which))
 
     @property
     def epoch(self) -> int:
@@ -162,11 +182,11 @@ class Batches(chainer.dataset.Iterator):
         self._seen = serializer("seen", self._seen)
         before = serializer("seen_before", -1 if self._seen_before is None else self._seen_before)
         self._seen_before = None if before < 0 else before
-        self._ahead.clear()
+        self._begin()
 
     def finalize(self) -> None:
         """Ends the workers; what they are reading now is finished, nothing more is begun."""
-        self._ahead.clear()
+        self._begin()
         if self._loader is not None:
             self._loader.close()
             self._loader = None

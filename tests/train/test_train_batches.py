@@ -120,6 +120,57 @@ def test_the_error_of_an_example_reaches_whoever_wants_its_batch(jobs):
             next(batches)
 
 
+class Calls:
+    """A loader that notes what is submitted and what is waited for, in order."""
+
+    def __init__(self, examples, _):
+        self.examples = examples
+        self.calls = examples.calls
+
+    def submit(self, index, epoch):
+        self.calls.append(("submit", index))
+        return Coming(self, index)
+
+    def close(self):
+        pass
+
+
+class Coming:
+    def __init__(self, loader, index):
+        self.loader = loader
+        self.index = index
+
+    def result(self):
+        self.loader.calls.append(("result", self.index))
+        return self.loader.examples.example(self.index, 0)
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_an_example_further_ahead_is_begun_for_each_that_is_taken(ahead):
+    numbers = Numbers(20)
+    numbers.calls = []
+    with SweepBatches(numbers, 3, jobs=2, loader=Calls, ahead=ahead) as batches:
+        take(batches, 3)
+        expected = [("submit", i) for i in range(3)] + [("result", 0)]
+        expected += [("submit", i) for i in range(3, 3 * ahead + 1)]
+        for i in range(1, 9):
+            expected += [("result", i), ("submit", 3 * ahead + i)]
+        assert numbers.calls == expected
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_batch_that_failed_comes_whole_when_it_is_asked_for_again(jobs, ahead):
+    numbers = Numbers(6, failing={(3, 0)})
+    with SweepBatches(numbers, 2, jobs, ahead=ahead) as batches:
+        next(batches)
+        for _ in range(2):
+            with pytest.raises(InputError, match="example 3 is broken"):
+                next(batches)
+        numbers.failing = ()
+        assert list(batches) == [[(2, 0), (3, 0)], [(4, 0), (5, 0)]]
+
+
 def test_0_and_1_jobs_load_in_the_callers_thread_and_more_in_others_that_end():
     for jobs in (0, 1):
         numbers = Numbers(9)
