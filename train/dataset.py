@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from train.dataset_images import Images, unreadable
 from train.dataset_open import open_images
-from train.dataset_pixels import read_rgb, to_rgb
+from train.dataset_pixels import planes, read_rgb, to_rgb
 from train.errors import InputError
 
 __all__ = [
@@ -136,9 +136,11 @@ class Crops(ABC):
             self._check_size(index, height, width)
             top, left, mirrored = self.window(index, epoch, height, width)
             bottom, right = top + self._insize, left + self._insize
-            cut = np.asarray(to_rgb(image, (left, top, right, bottom)))
+            cut = planes(to_rgb(image, (left, top, right, bottom)))
         mean = self._mean if self._any_size else self._mean[:, top:bottom, left:right]
-        pixels = np.subtract(cut.transpose(2, 0, 1), mean, order="C")
+        pixels = np.empty(self.shape, np.float32)
+        for colour in range(3):
+            np.subtract(cut[colour], mean[colour], out=pixels[colour])
         pixels *= np.float32(1 / 255)
         return pixels[:, :, ::-1] if mirrored else pixels, np.int32(label)
 
