@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.dataset_images import Images, unreadable
+from train.dataset_memory import Reused
 from train.dataset_open import open_images
 from train.dataset_pixels import planes, read_rgb, to_rgb
 from train.errors import InputError
@@ -103,6 +104,7 @@ class Crops(ABC):
         self._images = images
         self._mean = mean
         self._insize = insize
+        self._memory = Reused(self.shape)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -138,7 +140,7 @@ class Crops(ABC):
             bottom, right = top + self._insize, left + self._insize
             cut = planes(to_rgb(image, (left, top, right, bottom)))
         mean = self._mean if self._any_size else self._mean[:, top:bottom, left:right]
-        pixels = np.empty(self.shape, np.float32)
+        pixels = self._memory.empty()
         for colour in range(3):
             np.subtract(cut[colour], mean[colour], out=pixels[colour])
         pixels *= np.float32(1 / 255)

@@ -1,12 +1,14 @@
-"""Cutting from what is decoded: the same pixels with less work."""
+"""Cutting from what is decoded: the same pixels with less work, in memory that is used again."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from train.dataset_images import open_encoded
+from train.dataset_memory import Reused
 from train.dataset_pixels import planes, to_rgb
 
 HEIGHT, WIDTH = 75, 61
@@ -72,3 +74,26 @@ def test_what_was_read_can_be_decoded_again():
     for kept in (data, bytes(WHOLE)):
         to_rgb(open_encoded(kept), (0, 0, 8, 8))
         assert kept == WHOLE
+
+
+def test_memory_is_used_again_when_no_view_is_left_and_not_before():
+    memory = Reused((3, 4))
+    array = memory.empty()
+    address, view = array.ctypes.data, array[1:, ::-1]
+    view[...] = 7
+    del array
+    other = memory.empty()
+    other[...] = 8
+    assert other.ctypes.data != address
+    assert (view == 7).all()
+    del view
+    assert memory.empty().ctypes.data == address
+
+
+def test_a_copy_by_pickling_brings_no_memory_with_it():
+    memory = Reused((3, 1000))
+    memory.empty()
+    pickled = pickle.dumps(memory)
+    assert len(pickled) < 1000
+    array = pickle.loads(pickled).empty()
+    assert (array.shape, array.dtype) == ((3, 1000), np.float32)
