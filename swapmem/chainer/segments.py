@@ -1,11 +1,12 @@
 """Names for the parts of a model, and which of them are recomputed in backward.
 
 A model calls its parts through ``segment``. By itself that changes nothing: the part is called, and
-whoever records what runs can ask for its name. A part whose name is chosen keeps no intermediate
-results: they are computed again when a backward pass needs them, and the gradients are the same to
-the last bit.
+whoever records what runs can ask for its name. A part that is chosen keeps no intermediate results:
+they are computed again when a backward pass needs them, and the gradients are the same to the last
+bit.
 
-Choices and names are the calling thread's own.
+Parts nest. What a part is chosen by is its path: the part "up" of the part "stage2.0" is
+"stage2.0/up". Choices and paths are the calling thread's own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from swapmem.chainer import recompute
+from swapmem.planner.paths import SEPARATOR
 
 
 class _State(threading.local):
@@ -25,7 +27,7 @@ class _State(threading.local):
     chosen: frozenset[str] = frozenset()
     # What the context says that the thread is in, if any.
     forced: frozenset[str] | None = None
-    current: str | None = None
+    path: str | None = None
     is_recomputed: bool = False
 
 
@@ -40,62 +42,80 @@ def segment(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     parameters must not be updated in between either.
 
     Args:
-        name: What the part is called; each part of a model has a name of its own. A part within
-            another belongs to that one.
+        name: What the part is called, without "/"; each part of a model, and each part of one part,
+            has a name of its own. What is called within a part is a part of that one, and is
+            computed again with it.
         function: The part: a link, or anything that is called with `arguments`.
         arguments: What the part works on: variables, tuples and lists of them, anything else.
 
     Returns:
         What `function` returns.
 
+    Raises:
+        ValueError: There is a "/" in `name`.
+
     Example:
         >>> h = segment("stage2.0", self.block, h)
     """
-    # A part of a part that is recomputed is recomputed with it.
-    if name not in chosen() or _state.is_recomputed:
-        with _named(name, _state.is_recomputed):
+    if SEPARATOR in name:
+        raise ValueError(
+            f'a segment cannot be called {name!r}: "{SEPARATOR}" stands between the names of '
+            "segments that nest"
+        )
+    # Most calls come here and go no further: what a context manager costs would be felt.
+    state = _state
+    before = state.path
+    path = name if before is None else f"{before}{SEPARATOR}{name}"
+    if state.is_recomputed or path not in chosen():
+        state.path = path
+        try:
             return function(*arguments)
-    around = functools.partial(_named, name, True)
+        finally:
+            state.path = before
+    around = functools.partial(_recomputed, path)
     with around():
-        return recompute.call(name, function, arguments, around)
+        return recompute.call(path, function, arguments, around)
 
 
 def current() -> str | None:
-    """The name of the part that the calling thread is in; the outermost one's, where they nest.
+    """The path of the innermost part that the calling thread is in.
+
+    A part that runs again in backward has the path that it had in forward.
 
     Returns:
         None outside every part.
     """
-    return _state.current
+    return _state.path
 
 
 def chosen() -> frozenset[str]:
-    """Names of the parts that are recomputed, in the calling thread."""
+    """Paths of the parts that are recomputed, in the calling thread."""
     return _state.chosen if _state.forced is None else _state.forced
 
 
-def choose(names: Collection[str]) -> None:
+def choose(paths: Collection[str]) -> None:
     """Have parts recomputed from now on, in the calling thread.
 
     What was called before keeps what it has. A manager does this for its plan.
 
     Args:
-        names: Of the parts; all others are stored. Names that no part has are ignored.
+        paths: Of the parts; all others are stored. A part within one of them is a part of it.
+            Paths that no part has are ignored.
 
     Example:
-        >>> choose({"stage2.0", "stage2.1"})
+        >>> choose({"stage2.0", "stage2.1/up"})
     """
-    _state.chosen = frozenset(names)
+    _state.chosen = frozenset(paths)
 
 
 @contextlib.contextmanager
-def recomputing(names: Collection[str]) -> Iterator[None]:
+def recomputing(paths: Collection[str]) -> Iterator[None]:
     """Have these parts recomputed, of those called within the context, and no others.
 
     Whatever is chosen: a manager's plan included. Only the forward pass has to be within it.
 
     Args:
-        names: As for ``choose``.
+        paths: As for ``choose``.
 
     Example:
         >>> with recomputing({"stage2.0"}):
@@ -103,7 +123,7 @@ def recomputing(names: Collection[str]) -> Iterator[None]:
         >>> loss.backward()
     """
     before = _state.forced
-    _state.forced = frozenset(names)
+    _state.forced = frozenset(paths)
     try:
         yield
     finally:
@@ -111,11 +131,10 @@ def recomputing(names: Collection[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _named(name: str, is_recomputed: bool) -> Iterator[None]:
-    before = _state.current, _state.is_recomputed
-    _state.current = name if before[0] is None else before[0]
-    _state.is_recomputed = is_recomputed
+def _recomputed(path: str) -> Iterator[None]:
+    before = _state.path, _state.is_recomputed
+    _state.path, _state.is_recomputed = path, True
     try:
         yield
     finally:
-        _state.current, _state.is_recomputed = before
+        _state.path, _state.is_recomputed = before

@@ -80,7 +80,7 @@ def _repeated(run: Run) -> list[tuple[str, str, str]]:
     if not segments:
         return []
     seconds = sum(segment.seconds for segment in segments)
-    return [("recomputed", f"{seconds:.3f} s", f"of {len(segments)} segments")]
+    return [("recomputed", f"{seconds:.3f} s", f"of {len({s.name for s in segments})} segments")]
 
 
 def _rate(lane: Lane) -> str:

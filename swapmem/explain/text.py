@@ -137,7 +137,7 @@ def _figures(found: Figures, timeline: Timeline, run: Run) -> list[str]:
         lines.append(f"  misses   {_misses(found)}")
     repeated = repeated_segments(run.trace) if run.trace else []
     if repeated:
-        names = ", ".join(segment.name for segment in repeated)
+        names = ", ".join(dict.fromkeys(segment.name for segment in repeated))
         seconds = sum(segment.seconds for segment in repeated)
         lines.append(f"  again    {seconds:.3f} s of forward, to recompute {names}")
     if found.faults is not None:

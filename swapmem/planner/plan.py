@@ -33,7 +33,7 @@ class Plan:
 
     Attributes:
         swaps: ordered by ``out_after``, then by the order in which the copies start.
-        recomputed: names of the segments whose forward is repeated in backward instead of stored.
+        recomputed: paths of the segments whose forward is repeated in backward instead of stored.
         reasons: for each block of the trace, in its order, why it is kept, swapped or recomputed.
         seconds: the iteration's time as simulated.
         compute_seconds: the time of all ops and gaps, without any stall.

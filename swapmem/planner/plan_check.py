@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from swapmem.planner.errors import TraceError
+from swapmem.planner.paths import prefixes
 from swapmem.planner.plan import Plan, Swap
 from swapmem.planner.recompute import with_recompute
 from swapmem.planner.trace import Trace
@@ -28,7 +29,7 @@ def check_plan(plan: Plan, trace: Trace, path: str = "") -> None:
     def refuse(place: str, message: str) -> NoReturn:
         raise TraceError(message, path, place)
 
-    known = {op.segment for op in trace.ops}
+    known = {name for op in trace.ops for name in prefixes(op.segment)}
     for i, name in enumerate(plan.recomputed):
         if name not in known:
             refuse(f"plan.recomputed[{i}]", f"the trace has no segment {name!r}")

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from swapmem.planner.paths import outermost, prefixes, runs
+from swapmem.planner.repeated import later_runs, turn_of
 from swapmem.planner.trace import Change, Op, Trace
 
 #: A block is kept that is so much smaller than the largest that its segment could do without: it
@@ -25,7 +27,7 @@ class Segment:
     """One call of a named part of the model, and what recomputing it would mean.
 
     Attributes:
-        name: as the ops have it.
+        name: its path, as the ops have it or as it begins there.
         first: index of its first forward op.
         last: index of its last forward op.
         again: indices of the forward ops that would run again: as far as they are needed.
@@ -46,20 +48,22 @@ class Segment:
 
 
 def candidates(trace: Trace) -> tuple[Segment, ...]:
-    """The segments that can be recomputed with a gain of memory.
+    """The segments that can be recomputed with a gain of memory, of every level.
 
-    A segment that runs again in backward in this trace already is none of them.
+    A segment that runs again in backward in this trace already is none of them, nor what is within
+    or around it.
 
     Args:
         trace: one iteration.
 
     Returns:
-        In the order in which they run forward. A name is there more than once if the iteration
-        calls it more than once; all calls are recomputed or none.
+        In the order in which they run forward, what is around before what is within. A name is
+        there more than once if the iteration calls it more than once; all calls are recomputed or
+        none.
 
     Example:
         >>> [segment.name for segment in candidates(trace)]
-        ['stage2.0', 'stage2.1']
+        ['stage2.0', 'stage2.0/up', 'stage2.1']
     """
     return _Uses(trace).segments()
 
@@ -69,7 +73,8 @@ def with_recompute(trace: Trace, names: Collection[str]) -> Trace:
 
     Args:
         trace: one iteration.
-        names: of the segments; those that are no candidates change nothing.
+        names: of the segments; those that are no candidates change nothing, nor do those within
+            others.
 
     Returns:
         A trace with the same blocks in front, under the same indices, and after them those that the
@@ -81,7 +86,7 @@ def with_recompute(trace: Trace, names: Collection[str]) -> Trace:
         >>> len(smaller.ops) - len(trace.ops) == len(candidates(trace)[0].again)
         True
     """
-    return with_segments(trace, [s for s in candidates(trace) if s.name in names])
+    return with_segments(trace, _named(trace, names))
 
 
 def with_segments(trace: Trace, segments: Sequence[Segment]) -> Trace:
@@ -89,7 +94,7 @@ def with_segments(trace: Trace, segments: Sequence[Segment]) -> Trace:
 
     Args:
         trace: one iteration.
-        segments: some of its `candidates`, in their order.
+        segments: some of its `candidates`, in their order, none of them within another.
 
     Returns:
         The trace with them; the same one without any.
@@ -107,7 +112,12 @@ def positions(trace: Trace, names: Collection[str]) -> list[int]:
     Returns:
         For each op its index in ``with_recompute(trace, names)``.
     """
-    return _positions(trace, [s for s in candidates(trace) if s.name in names])
+    return _positions(trace, _named(trace, names))
+
+
+def _named(trace: Trace, names: Collection[str]) -> list[Segment]:
+    chosen = outermost(names)
+    return [segment for segment in candidates(trace) if segment.name in chosen]
 
 
 def _positions(trace: Trace, segments: Sequence[Segment]) -> list[int]:
@@ -137,21 +147,15 @@ class _Uses:
 
     def segments(self) -> tuple[Segment, ...]:
         ops = self._trace.ops
-        backward = next((i for i, op in enumerate(ops) if op.phase == "backward"), len(ops))
-        again = {op.segment for op in ops[backward:] if op.phase == "forward"}
-        found = []
-        first = 0
-        while first < backward:
-            name = ops[first].segment
-            end = first + 1
-            while end < backward and ops[end].segment == name:
-                end += 1
-            if name is not None and name not in again:
-                segment = self._segment(name, first, end - 1, backward)
-                if segment is not None:
-                    found.append(segment)
-            first = end
-        return tuple(found)
+        backward = turn_of(ops)
+        again = {name for name, _ in later_runs(ops)}
+        around = {prefix for name in again for prefix in prefixes(name)}
+        found = (
+            self._segment(name, first, last, backward)
+            for name, first, last in runs([op.segment for op in ops[:backward]])
+            if name not in around and again.isdisjoint(prefixes(name))
+        )
+        return tuple(segment for segment in found if segment is not None)
 
     def _segment(self, name: str, first: int, last: int, backward: int) -> Segment | None:
         needed = {

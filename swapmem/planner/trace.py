@@ -21,7 +21,8 @@ class Op:
             without stalls.
         touches: indices of the blocks that it announced; they are resident while it runs.
         writes: those of them whose bytes it changed: a copy in the store is then out of date.
-        segment: name of the part of the model that it belongs to, if the model names its parts.
+        segment: path of the innermost part of the model that it belongs to, if the model names its
+            parts.
     """
 
     name: str

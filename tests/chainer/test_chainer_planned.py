@@ -20,7 +20,7 @@ BUDGET = "7MiB"
 
 
 class Net(chainer.Chain):
-    """Eight convolutions with shortcuts, the halves of which are segments."""
+    """Eight convolutions with shortcuts: the halves are segments, each normalized one is one."""
 
     def __init__(self):
         super().__init__()
@@ -32,8 +32,11 @@ class Net(chainer.Chain):
 
     def part(self, first, h):
         for number in range(first, first + 4):
-            h = h + F.relu(self.norm(self.body[number](h)))
+            h = h + F.relu(segments.segment(f"conv{number}", self.normalized, number, h))
         return h
+
+    def normalized(self, number, h):
+        return self.norm(self.body[number](h))
 
     def features(self, x):
         h = F.max_pooling_2d(self.stem(x), 2)

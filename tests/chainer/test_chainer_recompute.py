@@ -7,7 +7,6 @@ import numpy
 import pytest
 from segmented import Net, Runs, images, labels, outcome
 
-from swapmem.chainer import segments
 from swapmem.chainer.segments import recomputing, segment
 
 F = chainer.functions
@@ -190,31 +189,6 @@ def test_a_segment_runs_once_more_in_each_backward_pass_and_not_more():
             y.backward()
         # What the last operation of the segment needs is made by the first.
         assert [label for name, label in runs.labels if name] == ["exp"]
-
-
-def test_a_segment_within_a_segment_belongs_to_the_outer_one():
-    def outer(x):
-        return segment("inner", lambda h: F.sin(F.exp(h)), F.cos(x))
-
-    x = chainer.Variable(images())
-    with recomputing({"inner", "outer"}):
-        y = F.sum(segment("outer", outer, x))
-    with Runs() as runs:
-        y.backward()
-    assert [label for name, label in runs.labels if name == "outer"] == ["cos", "exp"]
-    assert segments.current() is None
-
-
-def test_an_inner_segment_can_be_recomputed_by_itself():
-    x = chainer.Variable(images())
-    gradients = []
-    for names in ((), {"inner"}):
-        x.cleargrad()
-        with recomputing(names):
-            y = segment("outer", lambda h: segment("inner", F.sin, F.exp(h)) * h, x)
-            F.sum(y * y).backward()
-        gradients.append(x.grad)
-    numpy.testing.assert_array_equal(*gradients)
 
 
 def test_arguments_and_results_can_be_many():

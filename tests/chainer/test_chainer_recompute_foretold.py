@@ -14,7 +14,9 @@ from swapmem.chainer import hooks
 from swapmem.chainer.segments import recomputing, segment
 from swapmem.planner import record
 from swapmem.planner.memory import profile
+from swapmem.planner.paths import outermost
 from swapmem.planner.recompute import candidates, with_recompute
+from swapmem.planner.repeated import repeated_segments
 from swapmem.planner.session import Session
 from swapmem.planner.trace import Machine, Rates, Trace
 
@@ -26,7 +28,7 @@ UNITS = 4
 
 
 class Unit(chainer.Chain):
-    """Convolution, normalization and ReLU, twice, and a shortcut; then dropout."""
+    """Convolution, normalization and ReLU, twice, parts of their own, and a shortcut; dropout."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +39,8 @@ class Unit(chainer.Chain):
             self.norm_b = L.BatchNormalization(CHANNELS)
 
     def forward(self, x):
-        h = F.relu(self.norm_b(self.b(F.relu(self.norm_a(self.a(x))))) + x)
+        h = segment("a", lambda h: F.relu(self.norm_a(self.a(h))), x)
+        h = F.relu(segment("b", lambda h: self.norm_b(self.b(h)), h) + x)
         return F.max_pooling_2d(F.dropout(h), 3, 1, 1)
 
 
@@ -113,21 +116,35 @@ def stored(tmp_path_factory):
     return recorded((), tmp_path_factory.mktemp("stored"))
 
 
-def test_every_unit_is_a_candidate(stored):
+def test_every_unit_and_each_part_of_it_is_a_candidate(stored):
     found = candidates(stored)
-    assert [part.name for part in found] == [f"unit.{index}" for index in range(UNITS)]
-    # Of normalizations, ReLUs and dropout, and where pooling found its maxima.
+    assert [part.name for part in found] == [
+        f"unit.{index}{part}" for index in range(UNITS) for part in ("", "/a", "/b")
+    ]
     array = CHANNELS * SIDE * SIDE * BATCH * 4
-    assert all(part.bytes >= 6 * array for part in found)
+    for part in found:
+        # Of normalizations, ReLUs and dropout, and where pooling found its maxima.
+        assert part.bytes >= array * (1 if "/" in part.name else 6)
 
 
 @pytest.mark.parametrize(
-    "names", [("unit.1",), ("unit.0", "unit.3"), [f"unit.{i}" for i in range(UNITS)]], ids=len
+    "names",
+    [
+        ("unit.1",),
+        ("unit.0", "unit.3"),
+        [f"unit.{i}" for i in range(UNITS)],
+        ("unit.1/a",),
+        ("unit.0/a", "unit.0/b", "unit.1", "unit.2/b"),
+        ("unit.1", "unit.1/a"),
+    ],
+    ids=",".join,
 )
 def test_what_is_foretold_is_what_runs(stored, names, tmp_path):
     foretold, seen = with_recompute(stored, names), recorded(names, tmp_path)
     assert described(foretold) == described(seen)
     assert len(foretold.ops) > len(stored.ops)
+    assert {again.name for again in repeated_segments(seen)} == outermost(names)
+    assert [part.name for part in candidates(seen)] == [part.name for part in candidates(foretold)]
     expected, found = profile(foretold), profile(seen)
     largest = max(range(len(found)), key=lambda slot: abs(found[slot] - expected[slot]))
     assert found[largest] == expected[largest], (largest, expected[largest], found[largest])
