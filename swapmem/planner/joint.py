@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from swapmem.planner import memory
 from swapmem.planner.bounds import bound_of
 from swapmem.planner.errors import Infeasible
+from swapmem.planner.levels import Levels
 from swapmem.planner.prepared import Prepared, prepare
 from swapmem.planner.recompute import Segment, candidates, with_segments
+from swapmem.planner.rough import rough_count
 from swapmem.planner.swap_search import Found, Search, default_steps
 from swapmem.planner.trace import Machine, Trace
 
@@ -61,7 +64,7 @@ def choose_segments(
     it = swapped.simulation
     if not segments or (not it.misses and it.seconds <= _WORTH * it.compute_seconds):
         return best
-    sets = _Sets(trace, machine, segments, steps // 3)
+    sets = _Sets(search.prepared, machine, segments, steps // 3)
     for chosen in sets.fastest():
         search = sets.searches[chosen]
         found = search.run(max(1, steps // 3))
@@ -70,34 +73,42 @@ def choose_segments(
     return best
 
 
-def _cheapest_first(segments: tuple[Segment, ...]) -> list[str]:
-    """The names of the segments, those first that save most bytes for the time they take again."""
-    seconds: dict[str, float] = defaultdict(float)
-    sizes: dict[str, int] = defaultdict(int)
-    for segment in segments:
-        seconds[segment.name] += segment.seconds
-        sizes[segment.name] += segment.bytes
-    return sorted(seconds, key=lambda name: (seconds[name] / sizes[name], name))
-
-
-def _named(segments: tuple[Segment, ...], names: frozenset[str]) -> tuple[Segment, ...]:
-    return tuple(segment for segment in segments if segment.name in names)
-
-
 def _least_that_fits(
     trace: Trace, machine: Machine, segments: tuple[Segment, ...]
 ) -> tuple[Segment, ...]:
-    """The cheapest segments with which everything fits; all of them if it never does."""
-    order = _cheapest_first(segments)
-    low, high = 0, len(order)
+    """The cheapest segments with which everything fits; those that save most if it never does.
+
+    Those with others within are divided only where it takes that.
+    """
+    levels = Levels(segments)
+    divisible = len(levels.divisible)
+    best: tuple[int, tuple[Segment, ...]] | None = None
+    for divided in dict.fromkeys((0, divisible // 2, divisible)):
+        peak, found = _fewest(trace, machine, levels, divided)
+        if best is None or peak < best[0]:
+            best = peak, found
+        if peak <= machine.budget_bytes:
+            break
+    assert best is not None
+    return best[1]
+
+
+def _fewest(
+    trace: Trace, machine: Machine, levels: Levels, divided: int
+) -> tuple[int, tuple[Segment, ...]]:
+    """As few of the first names as fit; all if they never do. Their peak in bytes, and they."""
+
+    def peak_with(count: int) -> int:
+        return memory.peak(with_segments(trace, levels.segments(levels.first(count, divided))))
+
+    low, high = 0, len(levels.names)
     while low < high:
         middle = (low + high) // 2
-        smaller = with_segments(trace, _named(segments, frozenset(order[:middle])))
-        if memory.peak(smaller) <= machine.budget_bytes:
+        if peak_with(middle) <= machine.budget_bytes:
             high = middle
         else:
             low = middle + 1
-    return _named(segments, frozenset(order[:low]))
+    return peak_with(low), levels.segments(levels.first(low, divided))
 
 
 class _Sets:
@@ -108,55 +119,75 @@ class _Sets:
     """
 
     def __init__(
-        self, trace: Trace, machine: Machine, segments: tuple[Segment, ...], steps: int
+        self, prepared: Prepared, machine: Machine, segments: tuple[Segment, ...], steps: int
     ) -> None:
-        self._trace = trace
+        self._prepared = prepared
         self._machine = machine
-        self._segments = segments
-        self._order = _cheapest_first(segments)
+        self._levels = Levels(segments)
         self._quick_steps = 1 + (steps > 8) + (steps > 32)
         self._left = max(3, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
         self.searches: dict[frozenset[str], Search] = {}
 
     def fastest(self) -> list[frozenset[str]]:
-        """The best sets: a number of first segments of the order, changed by one if that helps."""
-        count = len(self._order)
-        parts = 8 if self._left > 16 else 3
-        counts = sorted({round(count * part / parts) for part in range(1, parts + 1)} - {0})
-        best = min((self._judge(self._first(k)), k) for k in counts)[1]
-        width = max(1, count // (2 * parts))
-        while width and self._left > 0:
-            near = [k for k in (best - width, best, best + width) if 0 <= k <= count]
-            found = min((self._judge(self._first(k)), k) for k in near)[1]
-            width = width if found != best else width // 2
-            best = found
-        chosen = self._first(best)
+        """The best sets: some of the cheapest, some of these divided, then changed one by one."""
+        chosen = self._nested() if self._levels.divisible else self._flat()
         improved = True
         while improved and self._left > 0:
             improved = False
-            for name in self._order:
-                other = chosen ^ {name}
-                if self._left > 0 and self._judge(other) < self._judge(chosen):
-                    chosen, improved = other, True
+            for name in self._levels.names:
+                for other in self._levels.changed(chosen, name):
+                    if self._left > 0 and self._judge(other) < self._judge(chosen):
+                        chosen, improved = other, True
         return self._ranked()
+
+    def _flat(self) -> frozenset[str]:
+        levels = self._levels
+        return levels.first(self._best_of(len(levels.names), 1, levels.first))
+
+    def _nested(self) -> frozenset[str]:
+        """How many of the cheapest, then how many divided: there is less time for each question."""
+        levels = self._levels
+        self._left = half = self._left // 2 + 1
+        most = len(levels.names)
+        begin = rough_count(self._prepared, self._machine, levels)
+        count = self._best_near(begin, most // 16, most, levels.first)
+        self._left += half
+        first = partial(levels.first, count)
+        return first(self._best_of(len(levels.divisible), 0, first))
 
     def segments(self, chosen: frozenset[str]) -> tuple[Segment, ...]:
         """Those of a set in the order of forward."""
-        return _named(self._segments, chosen)
+        return self._levels.segments(chosen)
+
+    def _best_of(self, most: int, least: int, make: Callable[[int], frozenset[str]]) -> int:
+        """The number, up to `most`, that makes the best set: tried in steps, then nearby."""
+        parts = 8 if self._left > 16 else 3
+        numbers = {round(most * part / parts) for part in range(parts + 1)}
+        best = min((self._judge(make(k)), k) for k in sorted(numbers) if k >= least)[1]
+        return self._best_near(best, most // (2 * parts), most, make)
+
+    def _best_near(
+        self, best: int, width: int, most: int, make: Callable[[int], frozenset[str]]
+    ) -> int:
+        """The number, found from `best` on in steps that become smaller."""
+        width = max(1, width)
+        while width and self._left > 0:
+            near = [k for k in (best - width, best, best + width) if 0 <= k <= most]
+            found = min((self._judge(make(k)), k) for k in near)[1]
+            width = width if found != best else width // 2
+            best = found
+        return best
 
     def _ranked(self) -> list[frozenset[str]]:
         return sorted(self.searches, key=lambda names: (self._seconds[names], sorted(names)))
-
-    def _first(self, count: int) -> frozenset[str]:
-        return frozenset(self._order[:count])
 
     def _judge(self, chosen: frozenset[str]) -> float:
         """Seconds of an iteration with these recomputed; of the bound where it says enough."""
         if chosen not in self._seconds:
             self._left -= 1
             least = min(self._seconds.values(), default=float("inf"))
-            prepared = prepare(with_segments(self._trace, self.segments(chosen)))
+            prepared = prepare(with_segments(self._prepared.trace, self.segments(chosen)))
             bound = bound_of(prepared, self._machine)
             seconds = bound.seconds
             if seconds < least:
