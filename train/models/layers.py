@@ -8,7 +8,9 @@ import chainer.links as L
 from chainer import Variable
 from chainer.initializers import HeNormal
 
+from swapmem.chainer.segments import segment
 from train.models.convolution import Convolution2D
+
 
 
 def convolution(channels: int, out: int, kernel: int, **geometry: int) -> Convolution2D:
@@ -17,7 +19,7 @@ def convolution(channels: int, out: int, kernel: int, **geometry: int) -> Convol
 
 
 class NormalizedConvolution(chainer.Chain):
-    """A convolution and the batch normalization after it.
+    """A convolution and the batch normalization after it; a part under the name of the link.
 
     Args:
         channels: Of the input.
@@ -49,6 +51,9 @@ class NormalizedConvolution(chainer.Chain):
             self.norm = L.BatchNormalization(out, **(norm or {}))
 
     def forward(self, x: Variable) -> Variable:
+        return segment(self.name or "normalized", self._normalized, x)
+
+    def _normalized(self, x: Variable) -> Variable:
         return self.norm(self.conv(x))
 
 
