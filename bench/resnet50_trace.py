@@ -2,7 +2,8 @@
 
 An op takes as long as its arithmetic or its memory traffic, whichever is longer. Arrays live as
 long as Chainer keeps them: a convolution and a batch normalization keep their input, a ReLU its
-output, a sum nothing, and the graph is held until backward is over.
+output, a sum nothing, and the graph is held until backward is over. A sum hands its gradient on to
+both its inputs; where two gradients meet, an op of its own adds them into a third array.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class _Layers:
     def trace(self) -> Trace:
         size = -(-self.insize // 2)
         self.segment = "conv1"
-        last = self._relu(self._normalized(-1, 3, 64, 7, size), 64, size)
+        last = self._relu(self._normalized("conv1", -1, 3, 64, 7, size), 64, size)
         size = -(-size // 2)
         last = self._add_layer("max pooling", (last,), 64, size, 3 * 64 * size * size * _FLOAT)
         channels = 64
         for stage, (units, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=2):
             for unit in range(units):
-                self.segment = f"stage{stage}.{unit + 1}"
+                self.segment = f"stage{stage}.{unit}"
                 size = size if stage == 2 or unit else -(-size // 2)
                 last = self._bottleneck(last, channels, width, size, projected=unit == 0)
                 channels = 4 * width
@@ -58,20 +59,33 @@ class _Layers:
         pooled = self._add_layer("average pooling", (last,), channels, 1, 0, keeps_inputs=False)
         self._add_layer("linear", (pooled,), 1000, 1, 0, parameter_bytes=channels * 1000 * _FLOAT)
         images = self.batch * 3 * self.insize**2 * _FLOAT
-        return network(self.layers, link=self.gpu.link, batch_bytes=images, frees_late=True)
+        return network(
+            self.layers,
+            link=self.gpu.link,
+            batch_bytes=images,
+            frees_late=True,
+            sum_bytes_per_second=self.gpu.memory_bytes_per_second,
+        )
 
     def _bottleneck(self, entry: int, channels: int, width: int, size: int, projected: bool) -> int:
-        inner = self._relu(self._normalized(entry, channels, width, 1, size), width, size)
-        inner = self._relu(self._normalized(inner, width, width, 3, size), width, size)
-        inner = self._normalized(inner, width, 4 * width, 1, size)
-        shortcut = self._normalized(entry, channels, 4 * width, 1, size) if projected else entry
+        inner = self._normalized("down", entry, channels, width, 1, size)
+        inner = self._relu(inner, width, size)
+        inner = self._normalized("middle", inner, width, width, 3, size)
+        inner = self._relu(inner, width, size)
+        inner = self._normalized("up", inner, width, 4 * width, 1, size)
+        shortcut = entry
+        if projected:
+            shortcut = self._normalized("projection", entry, channels, 4 * width, 1, size)
         traffic = 3 * 4 * width * size * size * _FLOAT
         total = self._add_layer(
-            "add", (inner, shortcut), 4 * width, size, traffic, keeps_inputs=False
+            "add", (inner, shortcut), 4 * width, size, traffic, keeps_inputs=False, hands_on=True
         )
         return self._relu(total, 4 * width, size)
 
-    def _normalized(self, entry: int, channels: int, out: int, kernel: int, size: int) -> int:
+    def _normalized(
+        self, name: str, entry: int, channels: int, out: int, kernel: int, size: int
+    ) -> int:
+        around, self.segment = self.segment, f"{self.segment}/{name}"
         weights = channels * out * kernel * kernel
         flops = 2 * weights * size * size * self.batch
         traffic = (channels + out) * size * size * _FLOAT
@@ -79,7 +93,7 @@ class _Layers:
             "convolution", (entry,), out, size, traffic, flops, parameter_bytes=weights * _FLOAT
         )
         # Read for the statistics, read again, written.
-        return self._add_layer(
+        normalized = self._add_layer(
             "batch normalization",
             (convolved,),
             out,
@@ -87,6 +101,8 @@ class _Layers:
             3 * out * size * size * _FLOAT,
             parameter_bytes=4 * out * _FLOAT,
         )
+        self.segment = around
+        return normalized
 
     def _relu(self, entry: int, channels: int, size: int) -> int:
         traffic = 2 * channels * size * size * _FLOAT
@@ -106,6 +122,7 @@ class _Layers:
         keeps_inputs: bool = True,
         keeps_output: bool = False,
         parameter_bytes: int = 0,
+        hands_on: bool = False,
     ) -> int:
         seconds = max(
             flops / self.gpu.flops,
@@ -122,6 +139,7 @@ class _Layers:
                 keeps_output,
                 parameter_bytes,
                 segment=self.segment,
+                hands_on=hands_on,
             )
         )
         return len(self.layers) - 1

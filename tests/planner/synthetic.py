@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from swapmem.planner.trace import Block, Change, Machine, Op, Rates, Trace
@@ -20,7 +20,11 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Layer:
-    """A function of a network. Inputs are indices of earlier layers, -1 is the batch of images."""
+    """A function of a network. Inputs are indices of earlier layers, -1 is the batch of images.
+
+    One that `hands_on` gives its inputs the gradient of its output itself, as Chainer's sum does;
+    for networks whose gradients are summed apart.
+    """
 
     name: str
     inputs: tuple[int, ...]
@@ -31,6 +35,7 @@ class Layer:
     parameter_bytes: int = 0
     workspace_bytes: int = 0
     segment: str | None = None
+    hands_on: bool = False
 
 
 class Recorder:
@@ -117,12 +122,15 @@ def network(
     gap_seconds: float = 0.0,
     tail_seconds: float = 0.0,
     frees_late: bool = False,
+    sum_bytes_per_second: float | None = None,
 ) -> Trace:
     """A steady iteration: the batch comes, forward, backward, one update for each parameter.
 
     An activation lives until no function that keeps it is left (or, with `frees_late`, until all of
     backward is done: so it is where the graph is held by the loss). Gradients of parameters live
-    until the next iteration clears them.
+    until the next iteration clears them. Where two gradients meet, the backward op that makes the
+    second adds it to the first; with `sum_bytes_per_second`, as with
+    ``chainer.config.lazy_grad_sum``, an op of its own reads both and writes a third.
     """
     note = Recorder()
     keep = _Keeping(layers, frees_late)
@@ -154,24 +162,21 @@ def network(
         for j in keep.after_forward(i):
             note.free(arrays.pop(j))
 
-    gradients: dict[int, int] = {}
     last = len(layers) - 1
-    gradients[last] = note.allocate(layers[last].bytes, "gradient of the loss")
+    gradients = _Gradients(note, layers)
+    gradients.put(last, note.allocate(layers[last].bytes, "gradient of the loss"))
     parameter_gradients = {}
     for i in range(last, -1, -1):
         layer = layers[i]
         note.begin()
         touched = [arrays[j] for j in layer.inputs if layer.keeps_inputs]
         touched += [arrays[i]] if layer.keeps_output else []
-        touched.append(gradients[i])
+        touched.append(gradients.of[i])
         touched += [parameters[i]] if i in parameters else []
-        written = []
-        for j in dict.fromkeys(layer.inputs):
-            if j in gradients:
-                touched.append(gradients[j])
-                written.append(gradients[j])
-            elif j >= 0:
-                gradients[j] = note.allocate(layers[j].bytes, f"{layers[j].name} gradient")
+        known = set() if sum_bytes_per_second else gradients.of.keys() & set(layer.inputs)
+        written = [gradients.of[j] for j in dict.fromkeys(layer.inputs) if j in known]
+        touched += written
+        made = gradients.made_by(i, known)
         if i in parameters:
             parameter_gradients[i] = note.allocate(layer.parameter_bytes, f"{layer.name}.dW")
             # In the steady state it is the gradient that the next iteration clears.
@@ -180,9 +185,14 @@ def network(
             note.blocks[old] = carried
         name = f"{layer.name} backward"
         note.end(name, "backward", 2 * layer.seconds, touched, written, layer.segment, gap)
-        note.free(gradients.pop(i))
+        gradients.let_go(gradients.of.pop(i))
         for j in keep.after_backward(i):
             note.free(arrays.pop(j))
+        for j, block in made:
+            if sum_bytes_per_second and j in gradients.of:
+                seconds = 3 * layers[j].bytes / sum_bytes_per_second
+                block = gradients.sum_of(j, block, seconds, gap)
+            gradients.of[j] = block
     for j in sorted(arrays):
         note.free(arrays.pop(j))
 
@@ -194,6 +204,51 @@ def network(
 
     machine = Machine(budget_bytes=0, link=link or rates())
     return with_budget(note.trace(machine, tail_seconds), fraction)
+
+
+class _Gradients:
+    """Which block is the gradient of which layer's output; one may be that of several."""
+
+    def __init__(self, note: Recorder, layers: Sequence[Layer]) -> None:
+        self.note = note
+        self.layers = layers
+        self.of: dict[int, int] = {}
+        self.uses: Counter[int] = Counter()
+
+    def put(self, i: int, block: int) -> None:
+        self.of[i] = block
+        self.uses[block] += 1
+
+    def made_by(self, i: int, known: Collection[int]) -> list[tuple[int, int]]:
+        """For each layer that this one reads, but those known, the block that it gives it."""
+        layer = self.layers[i]
+        made = [
+            (j, self.of[i] if layer.hands_on else self._allocate(j))
+            for j in dict.fromkeys(layer.inputs)
+            if j >= 0 and j not in known
+        ]
+        self.uses.update(block for _, block in made)
+        return made
+
+    def sum_of(self, j: int, block: int, seconds: float, gap_seconds: float) -> int:
+        """An op that adds to a layer's gradient; the block of the sum."""
+        old = self.of[j]
+        self.note.begin()
+        total = self._allocate(j)
+        self.uses[total] += 1
+        self.note.end("add", "forward", seconds, (old, block), gap_seconds=gap_seconds)
+        self.let_go(old)
+        self.let_go(block)
+        return total
+
+    def let_go(self, block: int) -> None:
+        self.uses[block] -= 1
+        if not self.uses[block]:
+            self.note.free(block)
+
+    def _allocate(self, j: int) -> int:
+        layer = self.layers[j]
+        return self.note.allocate(layer.bytes, f"{layer.name} gradient")
 
 
 class _Keeping:
