@@ -14,8 +14,10 @@ from swapmem.planner.levels import Levels
 from swapmem.planner.paths import outermost, prefixes
 from swapmem.planner.plan import Plan
 from swapmem.planner.plan_check import check_plan
+from swapmem.planner.prepared import prepare
 from swapmem.planner.recompute import candidates, with_recompute
 from swapmem.planner.repeated import repeated_segments
+from swapmem.planner.rough import rough_count
 from swapmem.planner.search import make_plan
 from swapmem.planner.trace import Op, Trace
 from tests.planner import synthetic
@@ -115,10 +117,25 @@ def test_each_call_of_a_segment_is_paired_with_its_own_second_run():
     ]
 
 
+def test_what_is_within_what_runs_again_is_no_candidate_even_where_it_kept_something():
+    small = [
+        Layer("conv", (0,), 2 * MIB, 0.1, segment="unit/small"),
+        Layer("norm", (1,), 2 * MIB, 0.1, segment="unit/small"),
+        Layer("conv", (2,), SIZE, 0.1, segment="unit"),
+        Layer("norm", (3,), SIZE, 0.1, segment="unit"),
+    ]
+    ends = Layer("stem", (-1,), SIZE, 0.1), Layer("last", (4,), MIB, 0.1)
+    trace = synthetic.network([ends[0], *small, ends[1]])
+    assert [segment.name for segment in candidates(trace)] == ["unit", "unit/small"]
+    assert candidates(with_recompute(trace, {"unit"})) == ()
+
+
 def test_a_plan_may_name_segments_of_every_level_and_no_others():
     trace = blocks(1)
+    ops = [replace(op, segment=op.segment and f"{op.segment}/x") for op in trace.ops]
+    trace = replace(trace, ops=tuple(ops))
     plan = Plan((), ("block0",), ("kept: here",) * len(trace.blocks), 1.0, 1.0, 1.0, 1, 0, 0)
-    for name in ("block0", "block0/a"):
+    for name in ("block0", "block0/a", "block0/a/x"):
         check_plan(replace(plan, recomputed=(name,)), trace)
     for name in ("block0/c", "a", "block"):
         with pytest.raises(TraceError, match=f"no segment '{name}'"):
@@ -153,25 +170,51 @@ def test_a_segment_can_be_divided_and_put_together_again():
     assert levels.changed(whole, "block0/a") == []
 
 
-def tight(trace: Trace) -> Trace:
-    """On a link that copies the peak in the time of an iteration, with room for a block at work."""
-    seconds = sum(op.seconds for op in trace.ops)
-    machine = replace(
-        trace.machine,
-        budget_bytes=int(5.5 * SIZE),
-        link=synthetic.rates(memory.peak(trace) / seconds),
-    )
-    return replace(trace, machine=machine)
+def residual() -> Trace:
+    """Residual units, each convolution with its normalization within; a slow link, little room."""
+    trace = synthetic.resnet_like(units=2)
+    ops = []
+    for op in trace.ops:
+        what, _, which = op.name.partition(" ")
+        is_part = op.segment is not None and what in ("conv", "bn")
+        ops.append(replace(op, segment=f"{op.segment}/{which[0]}") if is_part else op)
+    peak = memory.peak(trace)
+    link = synthetic.rates(peak / 2 / sum(op.seconds for op in ops))
+    machine = replace(trace.machine, budget_bytes=peak // 4, link=link)
+    return replace(trace, ops=tuple(ops), machine=machine)
 
 
-def test_where_blocks_are_large_their_parts_are_recomputed():
-    trace = tight(blocks(6))
-    nested, whole = make_plan(trace), make_plan(flat(trace))
-    assert nested.seconds < whole.seconds
-    assert any("/" in name for name in nested.recomputed)
-    assert set(nested.recomputed) == outermost(nested.recomputed)
-    assert nested.recomputed == make_plan(trace).recomputed
-    assert nested.seconds >= lower_bound(with_recompute(trace, nested.recomputed)).seconds
+def test_of_large_segments_the_parts_are_recomputed_and_small_ones_as_a_whole():
+    trace = residual()
+    plan = make_plan(trace)
+    first = {name for name in plan.recomputed if name.startswith("stage1")}
+    assert first == {f"stage1.{unit}/{part}" for unit in (1, 2) for part in "ab"}
+    assert any("/" not in name for name in plan.recomputed)
+    assert set(plan.recomputed) == outermost(plan.recomputed)
+    assert plan.seconds < make_plan(flat(trace)).seconds
+
+
+def test_the_same_trace_with_segments_within_others_gives_the_same_plan():
+    plan = make_plan(residual(), steps=24)
+    assert any("/" in name for name in plan.recomputed)
+    assert make_plan(residual(), steps=24) == plan
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 1, 2])
+def test_about_as_many_are_worth_it_as_the_bound_says(speed):
+    trace = blocks(8, link=synthetic.rates(speed * 1e9))
+    machine = replace(trace.machine, budget_bytes=memory.peak(trace) // 3)
+    levels = Levels(candidates(trace))
+
+    def bound_seconds(count: int) -> float:
+        names = levels.first(count)
+        return lower_bound(with_recompute(trace, names), machine).seconds
+
+    guess = rough_count(prepare(trace), machine, levels)
+    bounds = [bound_seconds(count) for count in range(1, len(levels.names) + 1)]
+    assert 1 <= guess <= len(levels.names)
+    assert max(bounds) > 1.1 * min(bounds)
+    assert bounds[guess - 1] - min(bounds) < (max(bounds) - min(bounds)) / 4
 
 
 def test_always_divides_segments_only_where_that_makes_everything_fit():
