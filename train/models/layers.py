@@ -12,7 +12,6 @@ from swapmem.chainer.segments import segment
 from train.models.convolution import Convolution2D
 
 
-
 def convolution(channels: int, out: int, kernel: int, **geometry: int) -> Convolution2D:
     """Makes a convolution whose weights are drawn as He et al. propose; all networks' are."""
     return Convolution2D(channels, out, kernel, initialW=HeNormal(), **geometry)
