@@ -164,6 +164,43 @@ TEST(fake_driver, what_another_thread_copied_out_is_unmapped_after_that) {
   CHECK(about(fake_seconds(), 1));
 }
 
+TEST(fake_driver, a_query_knows_what_has_ended_by_now_and_takes_no_time) {
+  const FakeGpu gpu;
+  fake_seed(0);
+  const CUdeviceptr at = gpu.memory();
+  const CUstream stream = gpu.stream();
+  must(gpu.touch(stream, at, 1, true, "compute", 2));
+  const CUevent end = gpu.record(stream);
+  std::thread([&] {  // it is executed, but in that thread's future
+    must(gpu.d.cuCtxPushCurrent(gpu.context));
+    must(gpu.d.cuEventSynchronize(end));
+  })
+      .join();
+  for (const double now : {0.0, 1.5}) {
+    CHECK_EQUAL(gpu.d.cuEventQuery(end), CUDA_ERROR_NOT_READY);
+    CHECK(about(fake_seconds(), now));
+    fake_advance(1.5);
+  }
+  CHECK_EQUAL(gpu.d.cuEventQuery(end), CUDA_SUCCESS);
+  CHECK(about(fake_seconds(), 3));
+}
+
+TEST(fake_driver, calls_that_took_time_say_so_and_no_others) {
+  static int delays = 0;
+  delays = 0;
+  const FakeGpu gpu;
+  const CUdeviceptr at = gpu.memory();
+  const CUstream stream = gpu.stream();
+  fake_on_delay([] { ++delays; });
+  must(gpu.touch(stream, at, 1, true, "compute", 1));
+  CHECK_EQUAL(delays, 0);
+  must(gpu.d.cuStreamSynchronize(stream));
+  CHECK_EQUAL(delays, 1);
+  must(gpu.d.cuStreamSynchronize(stream));
+  CHECK_EQUAL(delays, 1);
+  fake_on_delay(nullptr);
+}
+
 TEST(fake_driver, work_starts_after_the_work_whose_bytes_it_uses) {
   const FakeGpu gpu;
   const CUdeviceptr at = gpu.memory();

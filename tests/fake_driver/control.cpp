@@ -48,6 +48,10 @@ FAKE_API void fake_set_garbage(int fill) {
   locked([&](auto& world, Lock&) { world.device_memory.garbage = fill != 0; });
 }
 
+FAKE_API void fake_set_granularity(std::size_t bytes) {
+  locked([&](auto& world, Lock&) { world.device_memory.granularity_bytes = bytes; });
+}
+
 FAKE_API void fake_set_reuse(int reuse) {
   locked([&](auto& world, Lock&) { world.streams.reuse_handles = reuse != 0; });
 }
@@ -104,6 +108,10 @@ FAKE_API void fake_set_rates(const FakeRates* rates) {
 
 FAKE_API void fake_set_costs(const FakeCosts* costs) {
   locked([&](auto& world, Lock&) { world.time.costs = *costs; });
+}
+
+FAKE_API void fake_on_delay(void (*function)()) {
+  fake::on_delay() = function;
 }
 
 FAKE_API double fake_seconds() {

@@ -17,10 +17,6 @@ void* pointer(CUdeviceptr address) {
   return reinterpret_cast<void*>(address);
 }
 
-bool aligned(std::size_t value) {
-  return value % granularity_bytes == 0;
-}
-
 std::string at(CUdeviceptr address, std::size_t bytes) {
   return std::to_string(bytes) + " bytes at " + hex(address);
 }

@@ -16,8 +16,6 @@ namespace fake {
 
 class World;
 
-inline constexpr std::size_t granularity_bytes = std::size_t{2} << 20;
-
 struct Handle {
   int device = 0;
   std::size_t bytes = 0;
@@ -72,6 +70,7 @@ class DeviceMemory {
   void count(FakeCounts* counts) const;
 
   bool garbage = true;
+  std::size_t granularity_bytes = std::size_t{2} << 20;
 
  private:
   using Mappings = std::map<CUdeviceptr, Mapping>;
@@ -81,6 +80,7 @@ class DeviceMemory {
   void take_away(Mappings::iterator mapping);
   void give_back(Handle& handle);
   static int protection(const Mapping& mapping);
+  bool aligned(std::size_t value) const { return value % granularity_bytes == 0; }
 
   World& world_;
   Physical physical_;

@@ -24,18 +24,31 @@ enum class Needs {
 // What has to be refused before the function itself begins, or CUDA_SUCCESS.
 CUresult refused(World& world, const char* name, Needs needs);
 
+// As far as it goes with the lock held; `delayed` tells whether it took the calling thread time.
+template <typename Body>
+CUresult call(const char* name, Needs needs, Body body, bool& delayed) {
+  Lock lock(driver_mutex());
+  World& world = the_world();
+  CUresult result = refused(world, name, needs);
+  if (result != CUDA_SUCCESS) return result;
+  const double begun_seconds = world.time.now();
+  try {
+    result = body(world, lock);
+  } catch (const std::exception&) {
+    result = CUDA_ERROR_OPERATING_SYSTEM;
+  }
+  delayed = world.time.now() > begun_seconds;
+  return result;
+}
+
 template <typename Body>
 CUresult enter(const char* name, Needs needs, Body body) {
   if (forked()) return CUDA_ERROR_NOT_INITIALIZED;
-  Lock lock(driver_mutex());
-  World& world = the_world();
-  const CUresult result = refused(world, name, needs);
-  if (result != CUDA_SUCCESS) return result;
-  try {
-    return body(world, lock);
-  } catch (const std::exception&) {
-    return CUDA_ERROR_OPERATING_SYSTEM;
-  }
+  bool delayed = false;
+  const CUresult result = call(name, needs, body, delayed);
+  void (*const tell)() = on_delay();
+  if (delayed && tell != nullptr) tell();
+  return result;
 }
 
 // A stream that work may be given to: it exists and belongs to the current context.

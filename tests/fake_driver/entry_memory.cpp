@@ -111,7 +111,7 @@ CUresult cuMemGetAllocationGranularity(std::size_t* bytes, const CUmemAllocation
                                        CUmemAllocationGranularity_flags) {
   const char* name = "cuMemGetAllocationGranularity";
   return enter(name, Needs::initialised, [&](World& world, Lock&) {
-    *bytes = granularity_bytes;
+    *bytes = world.device_memory.granularity_bytes;
     return bad_property(world, prop, name);
   });
 }

@@ -38,7 +38,8 @@ FAKE_API void fake_set_virtual_memory(int supported);  // the device attribute
 FAKE_API void fake_set_version(int version);           // cuDriverGetVersion
 FAKE_API void fake_set_pinned_limit(std::size_t bytes);
 FAKE_API void fake_set_garbage(int fill);  // 1: new memory is filled with 0xCD (the default)
-FAKE_API void fake_set_reuse(int reuse);   // 1: a new stream gets the handle of a destroyed one
+FAKE_API void fake_set_granularity(std::size_t bytes);  // of device memory; a multiple of 4 KiB
+FAKE_API void fake_set_reuse(int reuse);  // 1: a new stream gets the handle of a destroyed one
 FAKE_API void fake_hide(const char* function);  // cuGetProcAddress says it needs a newer version
 
 // 0 runs what could start first in virtual time, and is what measures of time want.
@@ -84,6 +85,8 @@ struct FakeCosts {
 };
 FAKE_API void fake_set_rates(const FakeRates* rates);
 FAKE_API void fake_set_costs(const FakeCosts* costs);
+// Every call of the driver that took the calling thread time calls this at its end, without a lock.
+FAKE_API void fake_on_delay(void (*function)());
 FAKE_API double fake_seconds();                  // the calling thread's clock
 FAKE_API void fake_advance(double seconds);      // the calling thread computes
 FAKE_API double fake_link_seconds(int to_host);  // how long a direction has been busy

@@ -216,8 +216,14 @@ void Streams::wait(const std::shared_ptr<Work>& work, Lock& lock) {
 }
 
 bool Streams::query(const std::shared_ptr<Work>& work, Lock& lock) {
-  const std::uint64_t steps = in_time_order_ ? 1 : random_() % 3;
-  for (std::uint64_t i = 0; i < steps && !work->done; ++i) step(lock);
+  if (in_time_order_) {
+    // What happens later than now is not known, even if another thread has waited for it.
+    while (!work->done && step(lock)) {
+    }
+    if (!work->done || work->finished_seconds > world_.time.now()) return false;
+  } else {
+    for (std::uint64_t i = random_() % 3; i > 0 && !work->done; --i) step(lock);
+  }
   if (work->done) learn(*work);
   return work->done;
 }

@@ -66,6 +66,11 @@ bool& in_user_code() {
   return inside;
 }
 
+std::atomic<void (*)()>& on_delay() {
+  static std::atomic<void (*)()> function{nullptr};
+  return function;
+}
+
 bool forked() {
   const pid_t process = initialised_by;
   return process != 0 && process != getpid();

@@ -1,6 +1,7 @@
 // Everything the driver knows, under one lock.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <vector>
 
@@ -40,6 +41,8 @@ void new_world();
 
 // Whether this thread is in a host function or kernel, which may not call the driver.
 bool& in_user_code();
+// What fake_on_delay was given.
+std::atomic<void (*)()>& on_delay();
 // Whether this process is a child of the one that initialised the driver.
 bool forked();
 void initialised_here();
