@@ -305,6 +305,8 @@ void Engine::complete_filling(Block& block, Job& job) {
   } else if (!error && block.holds == 0) {
     list(block);
   }
+  // It may be to leave: its op was over, on the host, before it came.
+  if (!sees_touches_) leave_planned(lock);
   release(lock, unused);  // before drain may return
   --under_way_;
   changed();

@@ -90,7 +90,7 @@ void Engine::leave_planned(Lock& lock) {
       request_eviction(block);
     }
   }
-  to_leave_ = std::move(later);
+  to_leave_.insert(to_leave_.begin(), later.begin(), later.end());
 }
 
 // Starts the swap-ins that were asked for, in order, while there is room for them beside what the
