@@ -350,13 +350,16 @@ void Engine::set_access(Lock& lock, Block& block, Access access, Slot unused) {
   if (error) std::rethrow_exception(error);
 }
 
-// cleaning -> resident, once the copy that is under way has ended; writable at once.
+// cleaning -> resident, once the chunks that are under way have ended. Writable at once where
+// writes are seen; else when it returns: work that is queued is not to write while they are copied.
 void Engine::cancel_cleaning(Lock& lock, Block& block) {
   const std::uint64_t id = block.id;
   const std::shared_ptr<Job> job = block.job;
   job->cancelled = true;
   forget_eviction(block);
-  while (job->preparing) wait_for_change(lock);
+  const bool at_once = device_->sees_writes();
+  if (!at_once) queue_->raise(job, Priority::demand_in);
+  while (at_once ? job->preparing : block.job == job) wait_for_change(lock);
   if (block.id != id || block.busy) return;
   if (block.job != nullptr && block.job != job) return;  // another copy by now: ask again
   make_writable(lock, block);

@@ -63,7 +63,7 @@ bool TransferQueue::yields(std::size_t priority) const {
 // first that is to be filled after it. Memory is then mapped while the link is busy.
 TransferQueue::Queue::iterator TransferQueue::next_of(Queue& queue) const {
   const auto first = queue.begin();
-  if (preparing_fills_ > 0 || !(*first)->prepared) return first;
+  if (preparing_[index(Direction::in)] > 0 || !(*first)->prepared) return first;
   const auto second = std::next(first);
   if (second == queue.end() || (*second)->prepared) return first;
   return (*second)->direction == Direction::in ? second : first;
@@ -76,10 +76,14 @@ std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes
     auto& queue = queues_[priority];
     if (queue.empty() || yields(priority)) continue;
     const auto next = next_of(queue);
+    // One of each direction is prepared at a time. To prepare may be to wait for work that is
+    // queued, and whoever waited for later work would be missing elsewhere; and memory is mapped by
+    // one call at a time, so that the first copy begins the sooner.
+    if (!(*next)->prepared && preparing_[index((*next)->direction)] > 0) continue;
     std::shared_ptr<Job> job = *next;
     ++busy_[index(job->direction)];
     if (!job->prepared) {
-      if (job->direction == Direction::in) ++preparing_fills_;
+      ++preparing_[index(job->direction)];
       queue.erase(next);
       job->queued = false;
       bytes = 0;
@@ -119,7 +123,8 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
       job->started_seconds = now_seconds();
       wanted = job->prepare(*job);
     } else if (job->direction == Direction::out) {
-      store_.write(job->slot, offset, reinterpret_cast<const void*>(job->address + offset), bytes);
+      const void* const from = reinterpret_cast<const void*>(job->address + offset);
+      if (!job->cancelled) store_.write(job->slot, offset, from, bytes);
     } else {
       read(*job, offset, bytes);
     }
@@ -134,7 +139,7 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
     if (error && !job->error) job->error = error;
     if (bytes == 0) {
       job->prepared = true;
-      if (job->direction == Direction::in) --preparing_fills_;
+      --preparing_[index(job->direction)];
       if (wanted && !job->error) {
         job->queued = true;
         auto& queue = queues_[static_cast<std::size_t>(job->priority)];
@@ -154,11 +159,8 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
       ended = !job->queued && job->under_way == 0;
     }
   }
-  if (ended) {
-    job->complete(*job);
-  } else if (bytes == 0) {
-    wake_.notify_all();
-  }
+  if (bytes == 0) wake_.notify_all();
+  if (ended) job->complete(*job);
 }
 
 void TransferQueue::work() {

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -59,8 +60,9 @@ struct Job {
   double started_seconds = 0;
 
   // Owned by the engine (under its lock).
-  bool cancelled = false;  // cleaning: the block was written or freed meanwhile
   bool preparing = false;
+  // The same, but read by workers at any time: no further chunk of a copy out is then copied.
+  std::atomic<bool> cancelled{false};  // cleaning: the block was written or freed meanwhile
 };
 
 class TransferQueue {
@@ -95,7 +97,7 @@ class TransferQueue {
   bool stopping_ = false;
   std::array<Queue, priority_count> queues_;  // those that are prepared first
   std::array<std::size_t, 2> busy_{};         // workers, by direction
-  std::size_t preparing_fills_ = 0;
+  std::array<std::size_t, 2> preparing_{};    // jobs, by direction
   std::vector<std::thread> workers_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -11,7 +12,9 @@
 #include "host/host_device.h"
 #include "support/blind_device.h"
 #include "support/forwarding.h"
+#include "support/gated.h"
 #include "support/memory_store.h"
+#include "support/task.h"
 
 using namespace swapmem;
 using namespace swapmem::test;
@@ -152,6 +155,34 @@ TEST(fences, a_copy_out_waits_for_every_stream_that_used_the_block) {
   bench.engine->drain();
   CHECK(bench.log.place(bench.line("wait ", other)) < bench.log.place("write"));
   CHECK(bench.log.place(bench.line("wait ", bench.device->last)) < bench.log.place("write"));
+}
+
+TEST(fences, an_op_begins_when_nothing_is_copied_any_more_of_what_it_may_write) {
+  auto gated = std::make_unique<GatedStore>(std::make_unique<MemoryStore>(std::size_t{1} << 20));
+  GatedStore& store = *gated;
+  EngineOptions options;
+  options.budget_bytes = 4 * block_bytes;
+  options.workers = 2;
+  options.chunk_bytes = block_bytes / 8;
+  Engine engine(std::make_unique<BlindDevice>(std::make_unique<HostDevice>(std::size_t{1} << 30)),
+                std::move(gated), std::make_unique<LeastRecentlyUsed>(), options);
+  const Address block = engine.allocate(block_bytes);
+  store.writes.close();
+  engine.swap_out(block);
+  store.writes.await_waiting(2);
+  std::size_t copied_meanwhile = 0;
+  Task op([&] {
+    engine.begin_op("op", std::vector{block});
+    copied_meanwhile = store.writes.waiting();
+    engine.end_op();
+  });
+  while (!op.done() && engine.stats().held_bytes == 0) std::this_thread::yield();
+  store.writes.open();
+  op.join();
+  engine.drain();
+  CHECK_EQUAL(copied_meanwhile, 0u);
+  CHECK_EQUAL(store.calls().size(), 2u);
+  CHECK_EQUAL(name(engine.block(block)->state), std::string("resident"));
 }
 
 TEST(fences, reused_memory_comes_after_what_its_last_owner_did) {

@@ -76,6 +76,40 @@ TEST(transfer, a_job_moves_all_its_chunks_once) {
   }
 }
 
+TEST(transfer, of_a_job_that_is_cancelled_no_further_chunk_is_copied) {
+  Bench bench(1);
+  bench.store.writes.close();
+  const auto out = bench.job(Direction::out, 17);
+  bench.queue.submit(out, Priority::background);
+  bench.store.writes.await_waiting(1);
+  out->cancelled = true;
+  bench.store.writes.open();
+  bench.await_ended(1);
+  CHECK_EQUAL(bench.store.calls().size(), 1u);
+  CHECK_EQUAL(bench.failed, 0u);
+}
+
+TEST(transfer, copies_out_whose_turn_has_not_come_hold_one_worker) {
+  Gate turn;
+  turn.close();
+  Bench bench(2);
+  for (int i = 0; i < 3; ++i) {
+    const auto out = bench.job(Direction::out, 1);
+    out->prepare = [&](Job&) {
+      turn.pass();
+      return true;
+    };
+    bench.queue.submit(out, Priority::demand_out);
+  }
+  turn.await_waiting(1);
+  const Slot slot = bench.store.reserve(16 * chunk_bytes);
+  bench.queue.submit(bench.job(Direction::in, 16, slot), Priority::prefetch);
+  bench.await_ended(1);
+  CHECK_EQUAL(turn.waiting(), 1u);
+  turn.open();
+  bench.await_ended(4);
+}
+
 TEST(transfer, copies_out_leave_half_of_the_workers_to_what_is_prefetched) {
   Bench bench(4);
   bench.store.writes.close();
