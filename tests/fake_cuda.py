@@ -21,6 +21,14 @@ def library() -> Path:
     return path
 
 
+def beside(name: str) -> Path:
+    """What ``make test-cpp`` builds beside the fake driver; skips the test where nobody did."""
+    path = library().with_name(name)
+    if not path.exists():
+        pytest.skip(f"{path} is not built: make test-cpp")
+    return path
+
+
 def run_on_fake_driver(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs this Python on the fake driver, which ends it with 97 if it saw anything wrong."""
     environment = {**os.environ, "SWAPMEM_CUDA_DRIVER": str(library())}

@@ -12,7 +12,7 @@
 #include "cuda/cuda_device.h"
 #include "host/pinned_store.h"
 #include "support/fake_cuda.h"
-#include "support/in_turn.h"
+#include "support/one_at_a_time.h"
 
 using namespace swapmem;
 using namespace swapmem::test;
@@ -29,7 +29,7 @@ class Swapping {
  public:
   // Twice as many blocks as are in memory at a time.
   Swapping(std::size_t block_bytes, std::size_t count, const EngineOptions& given = {})
-      : block_bytes_(block_bytes), count_(count), turns_(given.workers) {
+      : block_bytes_(block_bytes), count_(count) {
     fake_seed(0);  // measures time
     fake_set_garbage(0);
     auto device = std::make_unique<cuda::CudaDevice>(0);
@@ -38,8 +38,7 @@ class Swapping {
     EngineOptions options = given;
     // A third is room, so that nothing is copied before it is asked for.
     options.budget_bytes = (count + count / 2) * block_bytes;
-    engine_ = std::make_unique<Engine>(std::make_unique<DeviceInTurn>(std::move(device), turns_),
-                                       std::make_unique<StoreInTurn>(std::move(store), turns_),
+    engine_ = std::make_unique<Engine>(std::move(device), std::move(store),
                                        std::make_unique<LeastRecentlyUsed>(), options);
     for (std::size_t i = 0; i < 2 * count; ++i) {
       if (i == count) out(first());
@@ -71,8 +70,11 @@ class Swapping {
   // The share of the link that `body` uses, which copies `count` blocks (each way).
   template <typename Body>
   double share(Body body) {
+    const OneAtATime order;
     const Stats before = engine_->stats();
-    const double seconds = turns_.measure(body);
+    const double begun_seconds = fake_seconds();
+    body();
+    const double seconds = fake_seconds() - begun_seconds;
     const Stats after = engine_->stats();
     const std::size_t bytes = std::max(after.swap_out_bytes - before.swap_out_bytes,
                                        after.swap_in_bytes - before.swap_in_bytes);
@@ -96,7 +98,6 @@ class Swapping {
  private:
   const std::size_t block_bytes_;
   const std::size_t count_;
-  Turns turns_;
   FakeStream stream_;
   std::vector<Address> blocks_;
   std::unique_ptr<Engine> engine_;
