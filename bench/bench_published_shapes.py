@@ -6,8 +6,8 @@ Simulated, with these assumptions, none of them measured here:
   at 85 % of 900 GB/s, so that an iteration in core takes what 310 images a second take;
 - PCIe 3 with 16 lanes: 12 GB/s each way, 10 GB/s each way with both busy, 20 us a copy;
 - 15 of 16 GiB for blocks; host memory without a limit; no memory lost to rounding;
-- arrays live as long as Chainer keeps them, and the graph until backward is over: at 15 GiB that
-  leaves room for a batch of 176; the shapes are 4 and 7.5 times that;
+- arrays live as long as Chainer keeps them, with `swapmem.chainer.BackwardOnce` as in the trainer:
+  at 15 GiB that leaves room for a batch of 196; the shapes are 4 and 7.5 times that;
 - a sum hands its gradient on to both its inputs; where two gradients meet, an op of its own adds
   them, reading two arrays and writing a third, as with `chainer.config.lazy_grad_sum = True`; with
   Chainer's default that happens within the op that makes the second, which takes one array more;

@@ -1,9 +1,9 @@
 """A trace of ResNet-50 on a GPU that is not here, computed from its layers.
 
-An op takes as long as its arithmetic or its memory traffic, whichever is longer. Arrays live as
-long as Chainer keeps them: a convolution and a batch normalization keep their input, a ReLU its
-output, a sum nothing, and the graph is held until backward is over. A sum hands its gradient on to
-both its inputs; where two gradients meet, an op of its own adds them into a third array.
+An op takes as long as its arithmetic or its memory traffic, whichever is longer. A convolution and
+a batch normalization keep their input, a ReLU its output, a sum nothing, each until its backward is
+done. A sum hands its gradient on to both its inputs; where two gradients meet, an op of its own
+adds them into a third array.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ class _Layers:
             self.layers,
             link=self.gpu.link,
             batch_bytes=images,
-            frees_late=True,
             sum_bytes_per_second=self.gpu.memory_bytes_per_second,
         )
 

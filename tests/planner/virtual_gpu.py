@@ -20,6 +20,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from swapmem.planner import memory
 from swapmem.planner.execute import instructions
@@ -138,9 +139,10 @@ def play(
 
 
 def _iteration(line: str) -> Iteration:
-    values = json.loads(line)
-    times = {name: tuple(values.pop(name)) for name in ("op_begin_seconds", "op_end_seconds")}
-    return Iteration(**values, **times)
+    values: dict[str, Any] = json.loads(line)
+    for name in ("op_begin_seconds", "op_end_seconds"):
+        values[name] = tuple(values[name])
+    return Iteration(**values)
 
 
 def _slower(link: Rates, times: int) -> Rates:
