@@ -72,7 +72,7 @@ test-pairs:
 # The tests of the CUDA device run programs on the stand-in for its driver.
 test-python: $(VENV)/.installed-dev
 	$(PLAIN)
-	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda
+	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda swapmem_virtual_training
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 coverage: $(VENV)/.installed-dev
@@ -83,7 +83,10 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/gcovr --root . $(foreach files,$(COVERED),--filter '$(files)') --fail-under-line 95 \
 		--gcov-object-directory build/cpp build/cpp/tests/cpp/CMakeFiles/swapmem_counted.dir
 
+# Some run on the stand-in, too.
 bench: $(VENV)/.installed-dev
+	$(PLAIN)
+	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda swapmem_virtual_training
 	$(BIN)/python -m pytest bench -o addopts= -o timeout=0 -o faulthandler_timeout=0 \
 		--benchmark-columns=min,median,max,rounds $(if $(RECORD),--record)
 
