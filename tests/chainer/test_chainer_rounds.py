@@ -14,6 +14,8 @@ import swapmem.chainer
 F = chainer.functions
 L = chainer.links
 
+# After so many rounds a plan is settled, also where every one of those before was to be mended.
+LONG = 14
 COUNTED = ("faults", "plan_misses", "unplanned_evictions")
 NOTHING = dict.fromkeys(COUNTED, 0)
 BUDGET = "6MiB"
@@ -103,7 +105,7 @@ def assert_same_as_in_core(weights, script):
     ids=["two models", "two steps of one and one of the other", "training and evaluation"],
 )
 def test_kinds_that_take_turns_are_planned_as_one_round(names):
-    script = in_turn(*names, rounds=9)
+    script = in_turn(*names, rounds=LONG)
     weights, memory, counts = trained(script)
     assert counts[-len(names) :] == [NOTHING] * len(names)
     assert memory.stats()["swap_out_bytes"] > 0
@@ -115,22 +117,23 @@ def test_kinds_that_take_turns_are_planned_as_one_round(names):
 
 def test_an_odd_batch_in_a_round_is_a_miss_and_the_plan_is_taken_up_in_the_next():
     def script(loop):
-        in_turn("a", "b", rounds=8)(loop)
+        in_turn("a", "b", rounds=LONG)(loop)
         loop.step("a", batch=10)
         loop.step("b")
         in_turn("a", "b", rounds=2)(loop)
 
     weights, _, counts = trained(script)
-    assert counts[16]["plan_misses"] >= 1
-    assert [count["plan_misses"] for count in counts[17:]] == [0] * 5
+    odd = 2 * LONG
+    assert counts[odd]["plan_misses"] >= 1
+    assert [count["plan_misses"] for count in counts[odd + 1 :]] == [0] * 5
     assert_same_as_in_core(weights, script)
 
 
 def test_a_round_that_begins_elsewhere_is_found_again():
     def script(loop):
-        in_turn("a", "b", rounds=7)(loop)
+        in_turn("a", "b", rounds=LONG)(loop)
         loop.step("b")
-        in_turn("a", "b", rounds=9)(loop)
+        in_turn("a", "b", rounds=LONG)(loop)
 
     weights, _, counts = trained(script)
     assert counts[-2:] == [NOTHING] * 2
