@@ -135,6 +135,8 @@ class CudaDevice : public Device {
   // What leaves.
   void leave(LeavingList& old);
   void finish(LeavingList::iterator leaving, bool waiting);
+  bool finish_if_passed(LeavingList::iterator leaving);
+  void untake(LeavingList::iterator leaving);
   void finish_passed();
   void finish_at(Span span);
   bool finish_one_with_memory();

@@ -25,17 +25,7 @@ void CudaDevice::leave(LeavingList& old) {
     leaving_.splice(leaving_.end(), old);
   }
   handles_.unuse(bytes);  // not before others can find it and wait for it
-  if (!passed(place->last_use)) {
-    Lock lock(mutex_);
-    place->taken = false;
-    finished_.notify_all();
-    return;
-  }
-  try {
-    finish(place, false);
-  } catch (const DeviceError&) {
-    // Who needs the place, or the memory, tries again and is told.
-  }
+  finish_if_passed(place);
 }
 
 // Sees to what the calling thread has taken; it is then gone, or, after an error, not taken any
@@ -56,13 +46,31 @@ void CudaDevice::finish(LeavingList::iterator leaving, bool waiting) {
       parts.pop_back();
     }
   } catch (...) {
-    Lock lock(mutex_);
-    leaving->taken = false;
-    finished_.notify_all();
+    untake(leaving);
     throw;
   }
   Lock lock(mutex_);
   leaving_.erase(leaving);
+  finished_.notify_all();
+}
+
+// The same without waiting; whether it is gone.
+bool CudaDevice::finish_if_passed(LeavingList::iterator leaving) {
+  if (!passed(leaving->last_use)) {
+    untake(leaving);
+    return false;
+  }
+  try {
+    finish(leaving, false);
+  } catch (const DeviceError&) {
+    return false;  // who needs the place, or the memory, tries again and is told
+  }
+  return true;
+}
+
+void CudaDevice::untake(LeavingList::iterator leaving) {
+  Lock lock(mutex_);
+  leaving->taken = false;
   finished_.notify_all();
 }
 
@@ -85,17 +93,7 @@ void CudaDevice::finish_passed() {
       oldest = leaving_.begin();
       oldest->taken = true;
     }
-    if (!passed(oldest->last_use)) {
-      Lock lock(mutex_);
-      oldest->taken = false;
-      finished_.notify_all();
-      return;
-    }
-    try {
-      finish(oldest, false);
-    } catch (const DeviceError&) {
-      return;
-    }
+    if (!finish_if_passed(oldest)) return;
   }
 }
 
