@@ -38,8 +38,9 @@ void Recorder::stamp_begin(const Stamp& stamp, double now) {
 }
 
 void put_on_clock_of(Device& device, Record& record) {
-  auto& [begun_seconds, ended_seconds, items, stamps] = record;
-  const auto is_op = [&](const RecordItem& item) {
+  std::vector<RecordItem>& items = record.items;
+  std::vector<StampedItem>& stamps = record.stamps;
+  const auto is_op = [](const RecordItem& item) {
     return item.kind == RecordKind::begin_op || item.kind == RecordKind::end_op;
   };
   const auto is_of_op = [&](const StampedItem& stamped) { return is_op(items[stamped.item]); };

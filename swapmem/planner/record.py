@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from swapmem.planner.repeated import turn_of
 from swapmem.planner.trace import Block, Change, Machine, Op, Trace
 
 Item = tuple[str, float, int, int, int, str, bool]
@@ -203,8 +204,8 @@ def as_next(recorded: Recorded) -> Recorded:
         >>> second = as_next(read(engine.last_iteration(), machine))  # doctest: +SKIP
     """
     trace = recorded.trace
-    first_backward = next((i for i, op in enumerate(trace.ops) if op.phase == "backward"), None)
-    if first_backward is None:
+    first_backward = turn_of(trace.ops)
+    if first_backward == len(trace.ops):
         return recorded
     updated = {block for op in trace.ops if op.phase == "update" for block in op.touches}
     blocks, identities = list(trace.blocks), list(recorded.identities)
