@@ -5,7 +5,6 @@ Prints what it measured as one line of JSON, see train.measure.Measurement.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,8 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-import swapmem
-import swapmem.chainer
 from bench.harness import Case
-from train.measure import Measurement, measure
+from train.measure import Measurement, measure, memory_of
 from train.models import ARCHITECTURES
 
 CLASSES = 1000
@@ -40,16 +37,7 @@ def random_batches(case: Case) -> Iterator[list[tuple[NDArray[np.float32], np.in
 
 def run(case: Case) -> Measurement:
     """Trains as the case says and returns what was measured."""
-    manager = (
-        contextlib.nullcontext()
-        if case.memory == "stock"
-        else swapmem.Manager(device="host", device_memory=case.budget_bytes, plan=case.plan)
-    )
-    # In core is what plain Chainer needs.
-    freeing = (
-        contextlib.nullcontext() if case.budget_bytes is None else swapmem.chainer.BackwardOnce()
-    )
-    with manager as memory, freeing:
+    with memory_of(case.memory, case.budget_bytes, plan=case.plan) as memory:
         measurement, _ = measure(
             lambda: ARCHITECTURES[case.arch](case.insize, CLASSES),
             random_batches(case),

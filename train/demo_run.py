@@ -5,20 +5,17 @@ Prints what it measured as one line of JSON, see train.measure.Measurement.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import swapmem
-import swapmem.chainer
 import swapmem.plot
 from train import dataset, snapshots
 from train.batches import EndlessBatches
 from train.demo_images import CLASSES
 from train.imagelist import read_list
-from train.measure import Measurement, measure
+from train.measure import Measurement, measure, memory_of
 from train.models import ARCHITECTURES
 
 
@@ -61,18 +58,8 @@ def carry_out(run: Run) -> Measurement:
     """Trains as the run says, saves the weights and draws the picture."""
     mean = dataset.read_mean(run.mean)
     crops = dataset.RandomCrops(read_list(run.images, run.root), mean, run.insize, run.seed)
-    manager = (
-        contextlib.nullcontext()
-        if run.memory == "stock"
-        else swapmem.Manager(device="host", device_memory=run.budget_bytes, spill_dir=run.spill_dir)
-    )
-    # In core is what plain Chainer needs.
-    freeing = (
-        contextlib.nullcontext() if run.budget_bytes is None else swapmem.chainer.BackwardOnce()
-    )
     with (
-        manager as memory,
-        freeing,
+        memory_of(run.memory, run.budget_bytes, spill_dir=run.spill_dir) as memory,
         EndlessBatches(crops, run.batchsize, run.seed) as batches,
     ):
         measurement, model = measure(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import chainer
 import numpy as np
 
 import swapmem
+from swapmem.chainer import BackwardOnce
 from swapmem.planner.plan import Plan
 
 COUNTED = (
@@ -67,6 +69,34 @@ class Measurement:
     def steady_seconds(self) -> list[float]:
         """Iterations but the first, which makes the optimizer's state and warms every cache."""
         return self.seconds[1:]
+
+
+@contextlib.contextmanager
+def memory_of(
+    kind: Literal["stock", "swapmem"], budget_bytes: int | None, **options: Any
+) -> Iterator[swapmem.Manager | None]:
+    """What a run trains in: a manager, with a budget also freeing what backward has passed.
+
+    Without a budget nothing is freed early: in core is what plain Chainer needs.
+
+    Args:
+        kind: "stock" for no manager.
+        budget_bytes: the manager's; None for its default.
+        options: further arguments of the manager.
+
+    Returns:
+        A context with the manager, or None.
+
+    Example:
+        >>> with memory_of("swapmem", 2 << 30, plan="swap") as memory:
+        ...     measure(make_model, batches, 4, 0, memory)
+    """
+    if kind == "stock":
+        yield None
+        return
+    freeing = contextlib.nullcontext() if budget_bytes is None else BackwardOnce()
+    with swapmem.Manager(device="host", device_memory=budget_bytes, **options) as memory, freeing:
+        yield memory
 
 
 def measure(
