@@ -50,6 +50,9 @@ def planes(image: Image.Image) -> list[NDArray[np.uint8]]:
 
     Returns:
         Red, green and blue; each uint8, (H, W).
+
+    Example:
+        >>> red, green, blue = planes(to_rgb(image))
     """
     shape = image.height, image.width
     return [np.frombuffer(image.tobytes("raw", c), np.uint8).reshape(shape) for c in "RGB"]

@@ -24,6 +24,9 @@ class Convolution2D(L.Convolution2D):
     In parts the results are Chainer's within rounding: the sums are taken in another order. Takes
     the arguments of ``chainer.links.Convolution2D``, the number of input channels among them.
     Convolutions in groups are Chainer's.
+
+    Example:
+        >>> y = Convolution2D(3, 64, 7, stride=2, pad=3)(images)  # float32, (batch, 3, H, W)
     """
 
     def forward(self, x: Any) -> Variable:

@@ -31,6 +31,10 @@ class Windows:
         pad: Pixels around the image, above and below, left and right.
         cover_all: Whether windows begin until all pixels are in one, or end with the last pixel.
         dilate: Pixels from one value of a window to the next, down and across.
+
+    Example:
+        >>> Windows((3, 3), (2, 2), (1, 1), cover_all=False).count((1, 64, 112, 112))
+        (56, 56)
     """
 
     kernel: Pair
