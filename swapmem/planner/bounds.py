@@ -23,8 +23,9 @@ class Bound:
         compute_seconds: all ops and gaps.
         link_seconds: the least bytes at the link's rates, both directions at once where that is
             faster; with what ops lose while copies run.
-        phases_seconds: before the fullest moments what is too much has to leave, and after them
-            what is needed again has to return; neither can be done in the other's time.
+        phases_seconds: before a full moment what is too much has to leave, and after the same or a
+            later one what is needed again has to return; neither can be done in the other's time,
+            nor in that of the ops between.
         out_bytes: the least bytes copied out in an iteration.
         in_bytes: the least bytes copied in.
         excess_bytes: by how much the live bytes exceed the budget at the fullest moment.

@@ -62,21 +62,26 @@ def _fetch_ops(
     resident = resident.copy()
     found = [0] * len(numbers)
     before = idle.before[numbers]
+    early = dict(choice.early)
     earliest = 0
     for place in np.argsort(before, kind="stable").tolist():
         if before[place] == NEVER:
             break
         number = numbers[place]
         need, size = int(before[place]), int(idle.bytes[number])
-        asked = latest[place] - choice.lead * float(problem.in_seconds[number])
-        useful = int(np.searchsorted(begins, asked, "right")) - 1
-        gone = times[2 * idle.after[number] + 2] + problem.out_seconds[number]
-        first = int(np.searchsorted(begins, gone))
-        first = max(useful, min(first, need), int(idle.after[number]) + 1)
-        fetch = _with_room(resident, first, need, ops, budget - size)
-        # Copies in are served in the order in which they are asked for.
-        fetch = min(need, max(fetch, earliest))
-        earliest = fetch
+        room = budget - size
+        if number in early:
+            fetch = _with_room(resident, early[number], need, ops, room)
+        else:
+            asked = latest[place] - choice.lead * float(problem.in_seconds[number])
+            useful = int(np.searchsorted(begins, asked, "right")) - 1
+            gone = times[2 * idle.after[number] + 2] + problem.out_seconds[number]
+            first = int(np.searchsorted(begins, gone))
+            first = max(useful, min(first, need), int(idle.after[number]) + 1)
+            fetch = _with_room(resident, first, need, ops, room)
+            # Copies in are served in the order in which they are asked for.
+            fetch = min(need, max(fetch, earliest))
+            earliest = fetch
         _add(resident, fetch, need, ops, size)
         found[place] = fetch
     return found

@@ -8,7 +8,8 @@ from swapmem.planner.intervals import NEVER, Integers, Intervals, Spans
 from swapmem.planner.prepared import Prepared, Reals
 from swapmem.planner.trace import Rates, Trace
 
-# The bound by phases is computed exactly for so many slots: those where a rougher one is largest.
+# The bound by phases is computed exactly for so many slots of either kind: those where a rougher
+# one is largest.
 _SLOTS = 32
 # And with so many begins of the iteration from either end, where one phase of it follows another.
 _CUTS = 3
@@ -23,10 +24,12 @@ def rates_alone(link: Rates) -> tuple[float, float]:
 
 
 def phases_seconds(prepared: Prepared, excess: Integers, link: Rates) -> float:
-    """The longest time, over slots, of what must leave before and return after.
+    """The longest time, over two slots, of what must leave before one and return after the other.
 
-    An iteration can be taken to begin anywhere, since it is followed by another: what goes over
-    one begin has to move in between another one and the next.
+    From the first to the second, which may be the same, the ops run one after another: neither
+    direction's copies can be made in the time of the other's, nor in that of the ops between. An
+    iteration can be taken to begin anywhere, since it is followed by another: what goes over one
+    begin has to move in between another one and the next.
 
     Args:
         prepared: a trace.
@@ -81,27 +84,32 @@ def _between(prepared: Prepared, excess: Integers, link: Rates, cut: int) -> flo
     gone = over & ~again
     stays += Spans(low[gone] + slots, high[gone], wrapped[gone]).bytes_in(slots, idle.bytes[gone])
     must_leave, must_return = excess - was_out, excess - stays
-    rough = np.maximum(times, must_leave / out_rate)
-    rough += np.maximum(period - times, must_return / in_rate)
+    # How much later than its ops allow each slot can begin, and how much longer than its ops what
+    # follows it takes. A later slot begins later by at least as much.
+    late = np.maximum(must_leave / out_rate - times, 0)
+    more = np.maximum(must_return / in_rate - (period - times), 0)
+    most_late = np.maximum.accumulate(late)
+    most_more = np.maximum.accumulate(more[::-1])[::-1]
 
     release = _releases(idle, times[low])
     # The op that needs a block back runs after it has come, and all that follows as well.
     back = np.where(over, wrapped, high) + 1
     follows = period - np.append(times, period)[back]
-    best = period
-    for slot in np.argsort(-rough, kind="stable")[:_SLOTS].tolist():
+    lates, mores = np.zeros(slots), np.zeros(slots)
+    for slot in _largest(late + most_more):
         leaves = (low <= slot) & (slot <= high)
-        returns = (leaves & ~later) | ((wrapped >= slot) & again)
-        full = max(
-            float(times[slot]),
-            _latest(release[leaves], idle.bytes[leaves], int(must_leave[slot]), out_rate),
-        )
-        empty = max(
-            period - float(times[slot]),
-            _latest(follows[returns], idle.bytes[returns], int(must_return[slot]), in_rate),
-        )
-        best = max(best, full + empty)
-    return best
+        full = _latest(release[leaves], idle.bytes[leaves], int(must_leave[slot]), out_rate)
+        lates[slot] = max(full - float(times[slot]), 0)
+    for slot in _largest(most_late + more):
+        returns = ((low <= slot) & (slot <= high) & ~later) | ((wrapped >= slot) & again)
+        empty = _latest(follows[returns], idle.bytes[returns], int(must_return[slot]), in_rate)
+        mores[slot] = max(empty - (period - float(times[slot])), 0)
+    return period + float((np.maximum.accumulate(lates) + mores).max())
+
+
+def _largest(values: Reals) -> list[int]:
+    found: list[int] = np.argsort(-values, kind="stable")[:_SLOTS].tolist()
+    return found
 
 
 def _releases(idle: Intervals, begins: Reals) -> Reals:

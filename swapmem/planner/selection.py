@@ -56,6 +56,7 @@ class Choice:
         lead: how much earlier than necessary a copy in is asked for, as a multiple of its time.
         extra: (first slot, last slot, bytes): what is to be out there beside what must.
         banned: intervals that are used only if nothing else does.
+        early: (interval, op): what is asked for at that op, or as soon after as there is room.
     """
 
     timeline: Timeline
@@ -65,6 +66,7 @@ class Choice:
     thrifty: bool = False
     extra: tuple[tuple[int, int, int], ...] = ()
     banned: tuple[int, ...] = ()
+    early: tuple[tuple[int, int], ...] = ()
 
     @property
     def saving_seconds(self) -> float:

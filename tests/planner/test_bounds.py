@@ -159,3 +159,23 @@ def test_however_often_phases_meet_an_iteration_may_begin_with_its_updates():
     assert sum(a != b for a, b in pairwise(phases)) > 6
     update = 2 * phases.index("update")
     assert update in begins(again)
+
+
+def test_ops_between_two_full_moments_take_their_time_beside_both_copies():
+    # Block 0 cannot be there with 1 nor with 2, and nothing of it can move between these two.
+    touches = ((0,), (), (), (), (0,))
+    ops = tuple(
+        Op(f"op {i}", "forward", seconds, 0.0, touches[i])
+        for i, seconds in enumerate((1.0, 1.0, 20.0, 1.0, 1.0))
+    )
+    blocks = (Block(100, 1, 10), Block(100, 3, 3), Block(100, 7, 7))
+    changes = (
+        Change(1, 0, True),
+        *(Change(slot, 1 + slot // 5, new) for slot in (3, 7) for new in (True, False)),
+        Change(10, 0, False),
+    )
+    machine = Machine(100, Rates(10.0, 20.0, 10.0, 20.0))
+    trace = Trace("host", ops, blocks, changes, machine)
+    # All ops but the one that runs while the block comes back, and both copies.
+    assert lower_bound(trace).seconds == 1 + 10 + 1 + 20 + 5 + 1
+    assert simulate(trace, [Swap(0, 0, 4, 4)]).seconds == 1 + 10 + 1 + 20 + 1 + 5 + 1

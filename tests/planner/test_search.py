@@ -13,7 +13,7 @@ from swapmem.planner.search import make_plan
 from swapmem.planner.selection import Timeline
 from swapmem.planner.simulate import Simulator, simulate
 from swapmem.planner.swap_search import Search, _starts, search
-from swapmem.planner.trace import Op
+from swapmem.planner.trace import Block, Change, Machine, Op, Trace
 from swapmem.planner.whatif import predict
 from tests.planner import synthetic
 
@@ -106,6 +106,26 @@ def test_the_search_improves_on_every_way_to_start():
     starts = _starts(Timeline.without_stalls(prepare(trace)))
     best = min(tried.attempt(choice).simulation.seconds for choice in starts)
     assert search(trace, trace.machine).simulation.seconds < best
+
+
+def test_what_is_small_comes_in_while_there_is_no_room_for_what_is_needed_first():
+    # Both are out while 2 is there; beside 3 there is room for 1 alone, which is needed last.
+    touches = ((), (), (), (), (0,), (1,))
+    seconds = (10.0, 10.0, 1.0, 10.0, 0.1, 0.1)
+    ops = tuple(Op(f"op {i}", "forward", seconds[i], 0.0, touches[i]) for i in range(len(seconds)))
+    blocks = (Block(60, 1, 12), Block(20, 3, 12), Block(95, 5, 5), Block(60, 7, 8))
+    changes = (
+        *(Change(slot, slot // 2, True) for slot in (1, 3)),
+        *(Change(5, 2, new) for new in (True, False)),
+        Change(7, 3, True),
+        Change(8, 3, False),
+        *(Change(12, block, False) for block in (0, 1)),
+    )
+    trace = Trace("host", ops, blocks, changes, Machine(100, synthetic.rates(10.0)))
+    found = search(trace, trace.machine)
+    assert {s.block: s.fetch_at for s in found.swaps if s.fetch_at is not None} == {0: 4, 1: 3}
+    # All but the copy of 0 is hidden: that out of 1, beside op 1, is in time for op 2.
+    assert found.simulation.seconds == pytest.approx(sum(seconds) + 2 + 6)
 
 
 def test_the_last_activations_of_forward_stay_resident():
