@@ -52,7 +52,7 @@ class Case:
         return virtual_gpu.on_gpu(raw, link, SMALLER)
 
 
-CASES = [Case(1.7, 12e9), Case(4, 12e9), Case(4, 1.2e9)]
+CASES = [Case(1.7, 12e9), Case(4, 12e9), Case(7.5, 12e9), Case(4, 1.2e9)]
 
 
 @cache
@@ -123,7 +123,8 @@ def test_both_are_faster_than_either_alone(benchmark: Any, bars: Bars, case: Cas
 
 @pytest.mark.parametrize(
     ("case", "recompute"),
-    [(CASES[0], "auto"), (CASES[1], "auto"), (CASES[2], "auto"), (CASES[2], "never")],
+    # Not 7.5 times: there one op takes nearly all memory, and nothing else can move beside it.
+    [(CASES[0], "auto"), (CASES[1], "auto"), (CASES[-1], "auto"), (CASES[-1], "never")],
     ids=str,
 )
 def test_a_link_bound_iteration_is_near_its_bound(

@@ -2,8 +2,8 @@
 
 An op takes as long as its arithmetic or its memory traffic, whichever is longer. A convolution and
 a batch normalization keep their input, a ReLU its output, a sum nothing, each until its backward is
-done. A sum hands its gradient on to both its inputs; where two gradients meet, an op of its own
-adds them into a third array.
+done. A sum hands its gradient on to both its inputs; where two gradients meet, the convolution that
+makes the second adds the first to it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,14 @@ class _Layers:
         flops = 2 * weights * size * size * self.batch
         traffic = (channels + out) * size * size * _FLOAT
         convolved = self._add_layer(
-            "convolution", (entry,), out, size, traffic, flops, parameter_bytes=weights * _FLOAT
+            "convolution",
+            (entry,),
+            out,
+            size,
+            traffic,
+            flops,
+            parameter_bytes=weights * _FLOAT,
+            sums=True,
         )
         # Read for the statistics, read again, written.
         normalized = self._add_layer(
@@ -122,6 +129,7 @@ class _Layers:
         keeps_output: bool = False,
         parameter_bytes: int = 0,
         hands_on: bool = False,
+        sums: bool = False,
     ) -> int:
         seconds = max(
             flops / self.gpu.flops,
@@ -139,6 +147,7 @@ class _Layers:
                 parameter_bytes,
                 segment=self.segment,
                 hands_on=hands_on,
+                sums=sums,
             )
         )
         return len(self.layers) - 1

@@ -17,6 +17,9 @@ from swapmem.sizes import format_bytes, parse_bytes
 # A deep queue from one large array or from many small ones; bench/bench_transfers.py measures it.
 _WORKERS = 4
 _CHUNK_BYTES = 2 << 20
+#: On a GPU larger arrays are several blocks: where two of them do not fit together, one can come in
+#: while the other leaves. Smaller parts would mean more blocks to plan for.
+PART_BYTES = 256 << 20
 # What is used if nobody said how much: of the free space of a file system, of all RAM, of the
 # device memory that is free, and of the available RAM for what is swapped out from a GPU.
 _FREE_SPACE_SHARE = 0.9
@@ -201,6 +204,7 @@ def _cuda_engine(device: Device, ordinal: int, wish: Wish) -> _core.Engine:
         wish.paranoid,
         _WORKERS,
         _CHUNK_BYTES,
+        PART_BYTES,
     )
 
 

@@ -63,6 +63,39 @@ with swapmem.Manager("cuda:0", "64MiB", host_memory="128MiB") as memory:
     )
 
 
+def test_a_large_array_is_one_array_though_its_parts_move_each_for_itself(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+with swapmem.Manager("cuda:0", "320MiB", host_memory="448MiB") as memory:
+    array = cupy.ndarray(300 * MiB)
+    address = array.data.ptr
+    for part in range(6):
+        bytes_of(array)[part * 50 * MiB :][:MiB] = part + 1
+    memory.swap_out(array[5:]).wait()
+    block = memory.block(array)
+    assert (block.state, block.bytes) == ("out", 300 * MiB)
+    assert memory.stats()["swap_out_count"] == 2
+    assert memory.stats()["resident_bytes"] == 0
+    other = cupy.ndarray(100 * MiB)
+    bytes_of(other)[-MiB:] = 7
+    memory.swap_out(other).wait()
+    with memory.pinned(array[200 * MiB :]):
+        assert memory.block(array).pinned
+        assert array.data.ptr == address
+        for part in range(6):
+            assert (bytes_of(array)[part * 50 * MiB :][:MiB] == part + 1).all()
+    del array
+    memory.swap_in(other).wait()
+    assert (bytes_of(other)[-MiB:] == 7).all()
+    assert memory.stats()["peak_charged_bytes"] <= 320 * MiB
+    del other
+    memory.drain()
+    assert memory.stats()["live_bytes"] == memory.stats()["store_bytes"] == 0
+""",
+    )
+
+
 def test_what_pinned_memory_cannot_hold_goes_to_a_file(tmp_path: Path) -> None:
     run(
         tmp_path,

@@ -64,7 +64,8 @@ std::pair<std::size_t, std::size_t> cuda_memory(int ordinal) {
 std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std::size_t host_bytes,
                                      const std::optional<std::string>& spill_dir,
                                      std::size_t spill_bytes, bool reserve_now, bool checksum,
-                                     bool paranoid, std::size_t workers, std::size_t chunk_bytes) {
+                                     bool paranoid, std::size_t workers, std::size_t chunk_bytes,
+                                     std::size_t part_bytes) {
   auto device = std::make_unique<cuda::CudaDevice>(ordinal);
   const std::shared_ptr<Link> link = device->link();
   auto pinned = std::make_unique<PinnedStore>(link, host_bytes);
@@ -78,7 +79,10 @@ std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std:
   }
   return std::make_shared<CudaRuntime>(
       make_engine(std::move(device), std::move(store), paranoid,
-                  {.budget_bytes = budget_bytes, .workers = workers, .chunk_bytes = chunk_bytes}));
+                  {.budget_bytes = budget_bytes,
+                   .workers = workers,
+                   .chunk_bytes = chunk_bytes,
+                   .part_bytes = part_bytes}));
 }
 
 }  // namespace
@@ -89,7 +93,7 @@ void bind_cuda_engine(py::module_& module) {
   module.def("cuda_memory", &cuda_memory, py::call_guard<py::gil_scoped_release>(), "ordinal"_a);
   module.def("cuda_engine", &cuda_engine, py::call_guard<py::gil_scoped_release>(), "ordinal"_a,
              "budget_bytes"_a, "host_bytes"_a, "spill_dir"_a, "spill_bytes"_a, "reserve_now"_a,
-             "checksum"_a, "paranoid"_a, "workers"_a, "chunk_bytes"_a);
+             "checksum"_a, "paranoid"_a, "workers"_a, "chunk_bytes"_a, "part_bytes"_a);
 }
 
 }  // namespace swapmem

@@ -1,6 +1,10 @@
 // A block: a fixed range of addresses. While it is allocated it belongs to one array; between
 // allocations the range, and often the memory behind it, waits for the next array of its size.
 //
+// An array of more than EngineOptions::part_bytes is made of several blocks side by side, its
+// parts. They are allocated, held, offered and freed together, and move each for itself: one can
+// come in as soon as one of another array has left.
+//
 //                    allocate                 free
 //        cold, warm -> staging -> resident ... ------> warm (memory kept) or cold
 //
@@ -55,10 +59,14 @@ struct Block {
   Address address = 0;
   std::size_t capacity_bytes = 0;
   std::uint32_t size_class = 0;
+  // next_part != nullptr  =>  next_part->address == address + capacity_bytes
+  Block* first_part = nullptr;  // itself where it is the first, or the only one
+  Block* next_part = nullptr;
+  bool is_part() const { return first_part != this || next_part != nullptr; }
 
   // Fixed while allocated.
   std::uint64_t id = 0;   // never reused; 0 while not allocated
-  std::size_t bytes = 0;  // as asked for; <= capacity_bytes
+  std::size_t bytes = 0;  // as asked for, of this part; <= capacity_bytes
   std::uint32_t op = 0;   // the op that allocated it (index into the op names)
 
   State state = State::cold;  // assigned in residency.cpp alone

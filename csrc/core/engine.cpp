@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
+#include <stdexcept>
 
 #include "core/clock.h"
 #include "core/residency.h"
@@ -24,9 +26,10 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
       policy_(std::move(policy)),
       region_(device_->region()),
       sees_touches_(device_->sees_touches()),
+      part_bytes_(options.part_bytes),
       serial_(next_serial()),
       budget_(options.budget_bytes),
-      frames_(*device_, budget_),
+      frames_(*device_, budget_, part_bytes_),
       magazine_(region_),
       trace_(options.trace_events) {
   if (options.budget_bytes < min_block_bytes) {
@@ -34,6 +37,10 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
                           " bytes holds no block; the smallest is " +
                           std::to_string(min_block_bytes) + " bytes",
                       min_block_bytes, 0, options.budget_bytes, min_block_bytes, "");
+  }
+  if (!std::has_single_bit(part_bytes_) || part_bytes_ < device_->frame_bytes()) {
+    throw std::invalid_argument(
+        "parts have to be of a power of two bytes and no less than a frame");
   }
   op_name("");
   queue_ = std::make_unique<TransferQueue>(*store_, options.workers, options.chunk_bytes);
@@ -50,42 +57,60 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   // Before anything is evicted for it, and before a size that has no class is looked up.
   if (bytes > budget_.limit_bytes()) throw_out_of_memory(bytes, held_bytes_, op);
   bytes = std::max<std::size_t>(bytes, 1);
-  const SizeClass size = frames_.size_of(bytes);
-  if (size.bytes > budget_.limit_bytes() - held_bytes_) {
-    throw_out_of_memory(size.bytes, held_bytes_, op);
+  const Parts parts = frames_.parts_of(bytes);
+  if (parts.bytes() > budget_.limit_bytes() - held_bytes_) {
+    throw_out_of_memory(parts.bytes(), held_bytes_, op);
   }
-  Block* block = obtain(lock, size, Grant::Purpose::array, Wait::yes, op);
-  if (zeroed != nullptr) *zeroed = block->fresh;
-  block->id = next_id_++;
-  block->bytes = bytes;
-  block->op = op;
-  block->retired = false;
-  block->offered = false;
-  block->error = nullptr;
-  transition(*block, State::resident);
-  ++totals_.allocations;
-  circle_.thread = 0;
-  live_bytes_ += block->capacity_bytes;
-  resident_bytes_ += block->capacity_bytes;
-  totals_.peak_live_bytes = std::max(totals_.peak_live_bytes, live_bytes_);
-  totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
-  if (ops.open.empty()) {
-    list(*block);
-  } else {
-    ops.open.back().held.emplace_back(block, block->id);
-    hold(*block);
-    for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_.load());
+  Block* first = parts.further > 0
+                     ? obtain_parts(lock, parts, op)
+                     : obtain(lock, parts.first, Grant::Purpose::array, Wait::yes, op);
+  if (zeroed != nullptr) {
+    *zeroed = true;
+    for (const Block* part = first; part != nullptr; part = part->next_part) {
+      *zeroed = *zeroed && part->fresh;
+    }
   }
-  record(EventKind::allocate, block, bytes, op);
-  note(RecordKind::allocate, *block);
-  plan_.allocated(*block);
-  const Address address = block->address;
-  if (!block->last_use.empty()) {
-    const Fences last_use = block->last_use;
+  const Fences last_use = make_live(*first, bytes, ops, op);
+  const Address address = first->address;
+  if (!last_use.empty()) {
     lock.unlock();
     order(address, last_use);
   }
   return address;
+}
+
+// From here on the block, or all parts, are an array of so many bytes. Returns what its memory was
+// used for last.
+Fences Engine::make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op) {
+  Fences last_use;
+  for (Block* block = &first; block != nullptr; block = block->next_part) {
+    block->id = next_id_++;
+    block->bytes = std::min(bytes, block->capacity_bytes);
+    bytes -= block->bytes;
+    block->op = op;
+    block->retired = false;
+    block->offered = false;
+    block->error = nullptr;
+    transition(*block, State::resident);
+    ++totals_.allocations;
+    circle_.thread = 0;
+    live_bytes_ += block->capacity_bytes;
+    resident_bytes_ += block->capacity_bytes;
+    if (ops.open.empty()) {
+      list(*block);
+    } else {
+      ops.open.back().held.emplace_back(block, block->id);
+      hold(*block);
+      for (OpenOp& open : ops.open) open.peak_bytes = std::max(open.peak_bytes, held_bytes_.load());
+    }
+    record(EventKind::allocate, block, block->bytes, op);
+    note(RecordKind::allocate, *block);
+    plan_.allocated(*block);
+    last_use.add(block->last_use);
+  }
+  totals_.peak_live_bytes = std::max(totals_.peak_live_bytes, live_bytes_);
+  totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
+  return last_use;
 }
 
 // What the caller does with its new block comes after what the memory was used for before.
@@ -111,7 +136,7 @@ Address Engine::allocate_quick(std::size_t bytes, bool* zeroed) {
 
 void Engine::free_quick(Address address, std::size_t bytes) {
   if (held_bytes_.load(std::memory_order_relaxed) != 0 ||
-      recording_.load(std::memory_order_relaxed) ||
+      recording_.load(std::memory_order_relaxed) || bytes > part_bytes_ ||
       !never_swapped_.load(std::memory_order_relaxed) || !magazine_.put(address, bytes)) {
     free(address);
   }
@@ -138,13 +163,30 @@ void Engine::free(Address address) {
     // Its stream is gone: nothing that could still be queued there is known, and free has to end.
   }
   Slot copy;
+  Block* second = nullptr;
   {
     Lock lock(mutex_);
-    Block& block = live_block(address);
+    Block& block = live_array(address);
     if (block.address != address) throw InvalidBlock("free of an address inside a block");
+    second = block.next_part;
     free_locked(block, copy, last_use);
   }
   if (copy) store_->release(copy);
+  if (second != nullptr) free_further(*second, last_use);
+}
+
+// One at a time: what each has in the store is released without the lock.
+void Engine::free_further(Block& second, Fence last_use) {
+  for (Block* part = &second; part != nullptr; part = part->next_part) {
+    Slot copy;
+    {
+      Lock lock(mutex_);
+      free_locked(*part, copy, last_use);
+    }
+    if (copy) store_->release(copy);
+  }
+  Lock lock(mutex_);
+  frames_.put_parts(*second.first_part);
 }
 
 // `copy` is what the caller has to give back to the store.
@@ -173,13 +215,25 @@ void Engine::free_locked(Block& block, Slot& copy, Fence last_use) {
 
 std::size_t Engine::capacity_bytes(Address address) const {
   Lock lock(mutex_);
-  const Block* block = find_live(address);
-  return block == nullptr ? 0 : block->capacity_bytes;
+  std::size_t bytes = 0;
+  for (const Block* part = find_array(address); part != nullptr; part = part->next_part) {
+    bytes += part->capacity_bytes;
+  }
+  return bytes;
 }
 
 Block* Engine::find_live(Address address) const {
   Block* block = frames_.find(address);
   return block != nullptr && allocated(block->state) && !block->freed ? block : nullptr;
+}
+
+Block* Engine::find_array(Address address) const {
+  Block* block = find_live(address);
+  return block == nullptr ? nullptr : block->first_part;
+}
+
+Block& Engine::live_array(Address address) {
+  return *live_block(address).first_part;
 }
 
 Block& Engine::live_block(Address address) {

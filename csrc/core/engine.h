@@ -10,6 +10,7 @@
 //   nothing that the caller sees: no block lost, none moved, no op opened.
 // - What is held (by open ops, by pins) is never evicted: Σ capacity of held blocks <= budget.
 // - An address is a block's for as long as it is allocated, whether its memory is there or not.
+// - Of an array that has parts any address stands for all of them.
 #pragma once
 
 #include <array>
@@ -44,6 +45,8 @@ struct EngineOptions {
   std::size_t budget_bytes = 0;
   std::size_t workers = 4;
   std::size_t chunk_bytes = std::size_t{2} << 20;
+  // Arrays of more bytes have parts: core/block.h. A power of two, no less than a frame.
+  std::size_t part_bytes = no_parts;
   std::size_t trace_events = std::size_t{1} << 16;
 };
 
@@ -62,8 +65,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // A block of at least `bytes` bytes, resident, held by the calling thread's innermost open op.
-  // `zeroed` tells whether it is known to read as zeros.
+  // A block of at least `bytes` bytes, or parts side by side, resident, held by the calling
+  // thread's innermost open op. `zeroed` tells whether it is known to read as zeros.
   Address allocate(std::size_t bytes, bool* zeroed = nullptr);
   void free(Address address);
   // The same two for callers that know the size: as fast as can be while nothing is held and
@@ -152,8 +155,11 @@ class Engine {
   bool may_evict(const Block& block) const { return sees_touches_ || block.offered; }
   void list(Block& block);
   std::size_t kept_bytes() const;
-  Block* obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait, std::uint32_t op);
-  void await_grant(Lock& lock, SizeClass size, Grant& grant, std::uint32_t op);
+  Block* obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait, std::uint32_t op,
+                Block* part = nullptr);
+  Block* obtain_parts(Lock& lock, const Parts& parts, std::uint32_t op);
+  bool grant(SizeClass size, Block* part, Grant& grant);
+  void await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, std::uint32_t op);
   bool make_room(Lock& lock, std::size_t need_bytes);
   void clean_ahead();
   void drain_magazine(Lock& lock);
@@ -193,19 +199,27 @@ class Engine {
   void use(Lock& lock, Block& block, Wait wait, std::uint32_t op);
   void await(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op,
              bool (Block::*there)() const);
+  void pin_block(Lock& lock, Block& block);
+  void unpin_block(Block& block, Fence last_use);
+  void start_swap_out(Lock& lock, Block& block);
   void order_after_arrivals(Lock& lock, const ThreadOps& ops, const OpenOp& open);
   void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
                 const Stamp& ended);
   void evict_unheld(Lock& lock);
   void bring_nearer(Lock& lock, std::span<const Address> addresses);
   bool settled(const Ticket& ticket) const;
+  static bool is_settled(const Block& block, bool resident);
   bool is_going_in_circles(const Block& block, int thread);
   ThreadOps& thread_ops();
   std::uint32_t op_name(const std::string& op);
   Block& live_block(Address address);
   Block* find_live(Address address) const;
+  Block& live_array(Address address);        // its first part
+  Block* find_array(Address address) const;  // likewise
 
+  Fences make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op);
   void order(Address address, const Fences& last_use);
+  void free_further(Block& second, Fence last_use);
   void free_locked(Block& block, Slot& copy, Fence last_use);
   void record(EventKind kind, const Block* block, std::size_t bytes, std::uint32_t op,
               double seconds = 0);
@@ -216,6 +230,7 @@ class Engine {
   const std::unique_ptr<Policy> policy_;
   const Span region_;
   const bool sees_touches_;
+  const std::size_t part_bytes_;
   const std::uint64_t serial_;  // tells engines apart in thread-local caches
 
   mutable std::mutex mutex_;

@@ -21,39 +21,80 @@ std::size_t round_up(std::size_t n, std::size_t unit) {
 
 }  // namespace
 
-Frames::Frames(Device& device, Budget& budget)
+Frames::Frames(Device& device, Budget& budget, std::size_t part_bytes)
     : device_(device),
       budget_(budget),
       region_(device.region()),
       unit_bytes_(device.unit_bytes()),
       frame_bytes_(device.frame_bytes()),
+      part_bytes_(part_bytes),
       first_large_(size_class(frame_bytes_).index),
       next_address_(region_.address) {}
 
-SizeClass Frames::size_of(std::size_t bytes) const {
-  return size_class(round_up(bytes, unit_bytes_));
+Parts Frames::parts_of(std::size_t bytes) const {
+  if (bytes <= part_bytes_) return {size_class(round_up(bytes, unit_bytes_))};
+  const std::size_t further = (bytes - 1) / part_bytes_;
+  const std::size_t rest = bytes - further * part_bytes_;
+  return {size_class(round_up(rest, unit_bytes_)), further, part_bytes_};
 }
 
-Block* Frames::carve(SizeClass size) {
+Block* Frames::carve(SizeClass size, bool ends_with_frame) {
   const std::size_t head = size.bytes % frame_bytes_;
-  const bool large = size.bytes >= frame_bytes_;
+  const bool large = size.bytes >= frame_bytes_ || ends_with_frame;
   const Address address = large ? round_up(next_address_ + head, frame_bytes_) - head
                                 : round_up(next_address_, unit_bytes_);
-  if (address > region_.end() || size.bytes > region_.end() - address) {
-    throw DeviceError(
-        "the reserved address space of " + std::to_string(region_.bytes) + " bytes is used up",
-        ENOMEM);
-  }
+  if (address > region_.end() || size.bytes > region_.end() - address) throw_used_up();
   index_.resize((round_up(address + size.bytes, granule_bytes) - region_.address) / granule_bytes);
   Block& block = blocks_.emplace_back();
   block.address = address;
   block.capacity_bytes = size.bytes;
   block.size_class = size.index;
+  block.first_part = &block;
   std::fill(
       index_.begin() + static_cast<std::ptrdiff_t>((address - region_.address) / granule_bytes),
       index_.end(), static_cast<std::uint32_t>(blocks_.size()));
   next_address_ = region_.address + index_.size() * granule_bytes;
   return &block;
+}
+
+void Frames::throw_used_up() const {
+  throw DeviceError(
+      "the reserved address space of " + std::to_string(region_.bytes) + " bytes is used up",
+      ENOMEM);
+}
+
+Block* Frames::take_parts(const Parts& parts) {
+  const auto is_free = [](const Block* part) {
+    while (part != nullptr && (part->state == State::cold || part->state == State::warm)) {
+      part = part->next_part;
+    }
+    return part == nullptr;
+  };
+  auto& waiting = first_parts_[parts.bytes()];
+  const auto found = std::find_if(waiting.rbegin(), waiting.rend(), is_free);
+  if (found != waiting.rend()) {
+    Block* first = *found;
+    waiting.erase(std::next(found).base());
+    return first;
+  }
+  // All of them or none: a part alone would be lost.
+  if (parts.bytes() + frame_bytes_ > region_.end() - next_address_) throw_used_up();
+  Block* const first = carve(parts.first, true);
+  Block* last = first;
+  for (std::size_t i = 0; i < parts.further; ++i) {
+    Block* part = carve(size_class(parts.further_bytes));
+    part->first_part = first;
+    last = last->next_part = part;
+  }
+  return first;
+}
+
+void Frames::put_parts(Block& first) {
+  std::size_t bytes = 0;
+  for (const Block* part = &first; part != nullptr; part = part->next_part) {
+    bytes += part->capacity_bytes;
+  }
+  first_parts_[bytes].push_back(&first);
 }
 
 Block* Frames::find(Address address) {
@@ -76,14 +117,19 @@ void Frames::put_cold(Block& block) {
   block.warm_bytes = 0;
   block.sealed = false;
   block.last_use.clear();
-  cold_[block.size_class].push_back(&block);
+  if (!block.is_part()) cold_[block.size_class].push_back(&block);
 }
 
 void Frames::put_warm(Block& block) {
   transition(block, State::warm);
   block.warm_bytes = block.capacity_bytes;
   warm_bytes_ += block.warm_bytes;
-  warm_[block.size_class].push_back(&block);
+  auto& list = warm_[block.size_class];
+  if (block.is_part()) {
+    list.push_front(&block);
+  } else {
+    list.push_back(&block);
+  }
 }
 
 void Frames::return_warm(Block& block) {
@@ -201,21 +247,41 @@ std::size_t Frames::park(Grant::Piece loose, Grant& grant) {
 
 bool Frames::grant(SizeClass size, Grant& out) {
   auto& list = warm_[size.index];
-  const std::size_t have = list.empty() ? 0 : list.back()->warm_bytes;
-  if (size.bytes - have > budget_.room_bytes() + warm_bytes_ - have) return false;
+  const bool reuses = !list.empty() && !list.back()->is_part();
+  const std::size_t have = reuses ? list.back()->warm_bytes : 0;
+  if (!has_room(size.bytes, have)) return false;
+  Block* block = reuses ? list.back() : take_cold(size);
+  if (reuses) list.pop_back();
+  stage(*block, have, out);
+  return true;
+}
 
-  Block* block = list.empty() ? take_cold(size) : list.back();
-  if (!list.empty()) list.pop_back();
+bool Frames::grant(Block& part, Grant& out) {
+  auto& list = warm_[part.size_class];
+  const auto waits = std::find(list.begin(), list.end(), &part);
+  if (waits == list.end() && part.state != State::cold) return false;
+  const std::size_t have = waits == list.end() ? 0 : part.warm_bytes;
+  if (!has_room(part.capacity_bytes, have)) return false;
+  if (waits != list.end()) list.erase(waits);
+  stage(part, have, out);
+  return true;
+}
+
+// `have` of them are warm behind the block itself.
+bool Frames::has_room(std::size_t bytes, std::size_t have) const {
+  return bytes - have <= budget_.room_bytes() + warm_bytes_ - have;
+}
+
+void Frames::stage(Block& block, std::size_t have, Grant& out) {
   warm_bytes_ -= have;
   // A range that has lost part of its memory to others is complete again only after commit.
-  out.commit = block->sealed || have < size.bytes;
-  block->fresh = have == 0 && device_.commits_zeros();
-  block->sealed = false;
-  block->warm_bytes = 0;
-  transition(*block, State::staging);
-  out.block = block;
-  if (have < size.bytes) collect(have, out);
-  return true;
+  out.commit = block.sealed || have < block.capacity_bytes;
+  block.fresh = have == 0 && device_.commits_zeros();
+  block.sealed = false;
+  block.warm_bytes = 0;
+  transition(block, State::staging);
+  out.block = &block;
+  if (have < block.capacity_bytes) collect(have, out);
 }
 
 // Finds memory for what the granted block lacks behind its first `have` bytes. Frames come from

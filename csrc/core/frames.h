@@ -12,6 +12,13 @@
 // loose memory, each of one piece. So large memory stays in huge pages, and the number of mappings
 // stays below frames + blocks, however long a program runs.
 //
+// The parts of an array are blocks of one size, whole frames, after a first one for what that
+// leaves:
+//
+//     | head | frame | ... || frame | frame | ... || frame | frame | ... |
+//
+// Their ranges only ever serve arrays of as many parts together; their memory serves any block.
+//
 // Threads: the engine's lock protects everything but `apply` and `undo`, which make the device
 // calls of a grant and touch only ranges that the grant has taken out of the lists.
 #pragma once
@@ -19,6 +26,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <unordered_map>
 #include <vector>
 
 #include "core/block.h"
@@ -51,17 +59,36 @@ struct Grant {
   std::size_t spare_bytes = 0;  // dropped and not needed: charged until the drops are done
 };
 
+// The bytes of a part with which every array is one block.
+constexpr std::size_t no_parts = std::size_t{1} << 63;
+
+// The blocks that an array is made of.
+struct Parts {
+  SizeClass first;
+  std::size_t further = 0;
+  std::size_t further_bytes = 0;  // each of them
+  std::size_t bytes() const { return first.bytes + further * further_bytes; }
+};
+
 class Frames {
  public:
-  Frames(Device& device, Budget& budget);
+  // Arrays of more than `part_bytes` have parts; a power of two and a multiple of the frame.
+  Frames(Device& device, Budget& budget, std::size_t part_bytes = no_parts);
 
-  // The class of a block of so many bytes: whole units of the device.
-  SizeClass size_of(std::size_t bytes) const;
+  // What an array of so many bytes is made of; each part is of whole units of the device.
+  Parts parts_of(std::size_t bytes) const;
 
   // Bookkeeping of a grant for one block of the class, which becomes `staging`; false, and nothing
   // changed, if the budget has no room and the warm blocks do not hold enough. The block's last_use
   // is then that of all memory it gets.
   bool grant(SizeClass size, Grant& out);
+  // The same for this part of an array; false also while its own memory is on its way elsewhere.
+  bool grant(Block& part, Grant& out);
+
+  // The first of adjoining blocks that are nobody's, for an array of several parts. They have to be
+  // granted, or given back.
+  Block* take_parts(const Parts& parts);
+  void put_parts(Block& first);
 
   void apply(const Grant& grant, Grant::Purpose purpose);  // the device calls, without the lock
   void settle(const Grant& grant);                         // then: the donors can be used again
@@ -85,7 +112,10 @@ class Frames {
  private:
   using Pieces = std::vector<Grant::Piece>;
 
-  Block* carve(SizeClass size);
+  Block* carve(SizeClass size, bool ends_with_frame = false);
+  [[noreturn]] void throw_used_up() const;
+  bool has_room(std::size_t bytes, std::size_t have) const;
+  void stage(Block& block, std::size_t have, Grant& out);
   Block* pop_warm(std::size_t index);
   Block* take_frames_donor(std::size_t need_bytes);
   Block* take_loose_donor(std::size_t need_bytes);
@@ -101,13 +131,17 @@ class Frames {
   const Span region_;
   const std::size_t unit_bytes_;
   const std::size_t frame_bytes_;
+  const std::size_t part_bytes_;
   const std::size_t first_large_;     // the class of one frame
   Address next_address_;              // of the part of the region that no block has yet
   std::deque<Block> blocks_;          // addresses of blocks are stable
   std::vector<std::uint32_t> index_;  // by granule of the region: number of the block + 1
   std::array<std::vector<Block*>, size_class_count> cold_;
-  std::array<std::deque<Block*>, size_class_count> warm_;  // the longest waiting at the front
-  std::size_t warm_bytes_ = 0;                             // Σ warm_bytes over warm_
+  // The longest waiting at the front, where parts go, too: their memory is taken first, since no
+  // other array can have their addresses.
+  std::array<std::deque<Block*>, size_class_count> warm_;
+  std::unordered_map<std::size_t, std::vector<Block*>> first_parts_;  // by the bytes of all parts
+  std::size_t warm_bytes_ = 0;                                        // Σ warm_bytes over warm_
   std::size_t in_flight_bytes_ = 0;  // Σ parked and spare bytes of grants that are being applied
 };
 

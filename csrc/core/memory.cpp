@@ -30,18 +30,18 @@ class Counted {
 }  // namespace
 
 // Returns a block in the state `staging`, charged and with all its memory, or, with Wait::no,
-// nullptr where that would have to wait.
+// nullptr where that would have to wait. Any of the size, or this part.
 Block* Engine::obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait,
-                      std::uint32_t op) {
+                      std::uint32_t op, Block* part) {
   Grant grant;
-  bool granted = frames_.grant(size, grant);
+  bool granted = this->grant(size, part, grant);
   if (!granted) {
     drain_magazine(lock);
-    granted = frames_.grant(size, grant);
+    granted = this->grant(size, part, grant);
   }
   if (!granted) {
     if (wait == Wait::no) return nullptr;
-    await_grant(lock, size, grant, op);
+    await_grant(lock, size, part, grant, op);
   }
   if (!grant.device_work()) {
     ++totals_.warm_hits;
@@ -67,16 +67,44 @@ Block* Engine::obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait w
   return grant.block;
 }
 
+// Returns the first of parts that are all in the state `staging`, charged and with all their
+// memory.
+Block* Engine::obtain_parts(Lock& lock, const Parts& parts, std::uint32_t op) {
+  Block* const first = frames_.take_parts(parts);
+  for (Block* part = first; part != nullptr; part = part->next_part) {
+    try {
+      obtain(lock, size_class(part->capacity_bytes), Grant::Purpose::array, Wait::yes, op, part);
+    } catch (...) {
+      for (Block* there = first; there != part; there = there->next_part) frames_.put_warm(*there);
+      frames_.put_parts(*first);
+      changed();
+      throw;
+    }
+  }
+  return first;
+}
+
+bool Engine::grant(SizeClass size, Block* part, Grant& grant) {
+  return part == nullptr ? frames_.grant(size, grant) : frames_.grant(*part, grant);
+}
+
 // Makes room, and waits for it.
-void Engine::await_grant(Lock& lock, SizeClass size, Grant& grant, std::uint32_t op) {
+void Engine::await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, std::uint32_t op) {
   const Counted waits(waiting_for_room_);
   const double waited_since = now_seconds();
   const std::uint64_t errors_before = errors_;
   do {
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
-    if (!make_room(lock, size.bytes)) throw_out_of_memory(size.bytes, kept_bytes(), op);
+    if (!make_room(lock, size.bytes)) {
+      std::size_t asked_bytes = size.bytes;
+      for (const Block* other = part == nullptr ? nullptr : part->first_part; other != nullptr;
+           other = other->next_part) {
+        if (other != part) asked_bytes += other->capacity_bytes;
+      }
+      throw_out_of_memory(asked_bytes, kept_bytes(), op);
+    }
     drain_magazine(lock);
-  } while (!frames_.grant(size, grant));
+  } while (!this->grant(size, part, grant));
   note_stall(now_seconds() - waited_since, nullptr, size.bytes, op);
 }
 

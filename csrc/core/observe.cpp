@@ -57,10 +57,15 @@ Record Engine::last_iteration() const {
 
 std::optional<BlockInfo> Engine::block(Address address) const {
   Lock lock(mutex_);
-  const Block* block = find_live(address);
+  const Block* block = find_array(address);
   if (block == nullptr) return std::nullopt;
-  return BlockInfo{block->id,    block->address, block->bytes,
-                   block->state, block->holds,   block->pins};
+  BlockInfo info{block->id, block->address, 0, block->state, block->holds, block->pins};
+  for (; block != nullptr; block = block->next_part) {
+    info.bytes += block->bytes;
+    // Of parts one that is not there says whether the array is.
+    if (accessible(info.state)) info.state = block->state;
+  }
+  return info;
 }
 
 namespace {
@@ -102,6 +107,9 @@ void Engine::check_invariants() const {
             "copy <=> clean, evicting, out or filling");
     require(block.listed == (accessible(s) && block.holds == 0 && !block.freed && may_evict(block)),
             "listed <=> accessible, not held, not freed, touches seen or announced");
+    require(block.next_part == nullptr || (block.next_part->first_part == block.first_part &&
+                                           block.next_part->address == block.span().end()),
+            "parts lie side by side");
     require(frames_.find(block.address) == &block &&
                 frames_.find(block.address + block.capacity_bytes - 1) == &block,
             "every address of a block finds it");

@@ -126,14 +126,15 @@ std::size_t Engine::begin_op(const std::string& op, std::span<const Address> tou
   }
   std::size_t touched_bytes = 0;
   for (const Address address : touched) {
-    Block* block = find_live(address);
-    if (block == nullptr) continue;
-    const std::pair<Block*, std::uint64_t> item(block, block->id);
-    if (std::find(open.held.begin(), open.held.end(), item) != open.held.end()) continue;
-    open.held.push_back(item);
-    touched_bytes += block->capacity_bytes;
-    hold(*block);
-    if (iterates(ops)) note(RecordKind::touch, *block);
+    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+      if (block->id == 0) continue;  // being freed
+      const std::pair<Block*, std::uint64_t> item(block, block->id);
+      if (std::find(open.held.begin(), open.held.end(), item) != open.held.end()) continue;
+      open.held.push_back(item);
+      touched_bytes += block->capacity_bytes;
+      hold(*block);
+      if (iterates(ops)) note(RecordKind::touch, *block);
+    }
   }
   open.peak_bytes = held_bytes_;
   record(EventKind::begin_op, nullptr, touched_bytes, open.name);
@@ -178,12 +179,12 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
   OpenOp open = std::move(ops.open.back());
   ops.open.pop_back();
   for (const Address address : retire) {
-    Block* block = find_live(address);
-    if (block == nullptr) continue;
-    block->retired = true;
-    if (!block->listed) continue;  // until it is held no more
-    policy_->remove(*block);
-    policy_->add(*block);
+    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+      block->retired = true;
+      if (!block->listed) continue;  // until it is held no more
+      policy_->remove(*block);
+      policy_->add(*block);
+    }
   }
   for (const auto& item : open.held) {
     auto& [block, id] = item;

@@ -13,8 +13,8 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
   const std::uint32_t op = ops.open.empty() ? 0 : ops.open.back().name;
   // What is needed first becomes the newest.
   for (auto address = addresses.rbegin(); address != addresses.rend(); ++address) {
-    Block* block = find_live(*address);
-    if (block != nullptr && block->listed) {
+    for (Block* block = find_array(*address); block != nullptr; block = block->next_part) {
+      if (!block->listed) continue;
       policy_->remove(*block);
       block->retired = false;
       policy_->add(*block);
@@ -22,22 +22,26 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
   }
   std::size_t coming = 0;
   for (const Address address : addresses) {
-    Block* block = find_live(address);
+    Block* block = find_array(address);
     if (block == nullptr) continue;
-    while (block->state == State::out && !block->freed) {
-      use(lock, *block, Wait::no, op);
-      if (block->state != State::out) break;
-      Block* oldest = policy_->first();
-      const auto is_oldest = [&](Address wanted) { return find_live(wanted) == oldest; };
-      if (oldest == nullptr || oldest->state != State::clean || oldest->busy ||
-          std::any_of(addresses.begin(), addresses.end(), is_oldest)) {
-        clean_ahead();
-        bring_nearer(lock, addresses);
-        return coming;
+    for (; block != nullptr; block = block->next_part) {
+      while (block->state == State::out && !block->freed) {
+        use(lock, *block, Wait::no, op);
+        if (block->state != State::out) break;
+        Block* oldest = policy_->first();
+        const auto is_oldest = [&](Address wanted) {
+          return find_array(wanted) == oldest->first_part;
+        };
+        if (oldest == nullptr || oldest->state != State::clean || oldest->busy ||
+            std::any_of(addresses.begin(), addresses.end(), is_oldest)) {
+          clean_ahead();
+          bring_nearer(lock, addresses);
+          return coming;
+        }
+        const std::uint64_t errors_before = errors_;
+        evict(lock, *oldest);
+        if (errors_ != errors_before) return coming;
       }
-      const std::uint64_t errors_before = errors_;
-      evict(lock, *oldest);
-      if (errors_ != errors_before) return coming;
     }
     ++coming;
   }
@@ -48,8 +52,9 @@ std::size_t Engine::prefetch(std::span<const Address> addresses) {
 void Engine::bring_nearer(Lock& lock, std::span<const Address> addresses) {
   std::vector<Slot> slots;
   for (const Address address : addresses) {
-    const Block* block = find_live(address);
-    if (block != nullptr && block->state == State::out) slots.push_back(block->copy);
+    for (const Block* block = find_array(address); block != nullptr; block = block->next_part) {
+      if (block->state == State::out) slots.push_back(block->copy);
+    }
   }
   lock.unlock();
   for (const Slot slot : slots) store_->soon(slot);  // a slot that is released by now is let be
@@ -62,11 +67,12 @@ void Engine::offer(std::span<const Address> addresses) {
   const Fence last_use = device_->fence();
   Lock lock(mutex_);
   for (const Address address : addresses) {
-    Block* block = find_live(address);
-    if (block == nullptr || block->offered) continue;
-    block->offered = true;
-    block->last_use.add(last_use);
-    if (!block->listed && block->holds == 0 && block->accessible()) list(*block);
+    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+      if (block->offered) continue;
+      block->offered = true;
+      block->last_use.add(last_use);
+      if (!block->listed && block->holds == 0 && block->accessible()) list(*block);
+    }
   }
 }
 
@@ -74,11 +80,12 @@ void Engine::withdraw(std::span<const Address> addresses) {
   Lock lock(mutex_);
   std::vector<std::pair<Block*, std::uint64_t>> held;
   for (const Address address : addresses) {
-    Block* block = find_live(address);
-    if (block == nullptr || !block->offered) continue;
-    block->offered = false;
-    hold(*block);
-    held.emplace_back(block, block->id);
+    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+      if (!block->offered) continue;
+      block->offered = false;
+      hold(*block);
+      held.emplace_back(block, block->id);
+    }
   }
   const auto let_go = [&] {
     for (const auto& [block, id] : held) {
@@ -99,10 +106,18 @@ void Engine::withdraw(std::span<const Address> addresses) {
 Ticket Engine::swap_out(Address address) {
   const Fence last_use = device_->fence();
   Lock lock(mutex_);
-  Block& block = live_block(address);
-  block.last_use.add(last_use);
-  const Ticket ticket{block.id, block.address, false};
-  while (block.id == ticket.block) {
+  Block& first = live_array(address);
+  for (Block* part = &first; part != nullptr; part = part->next_part) part->last_use.add(last_use);
+  const Ticket ticket{first.id, first.address, false};
+  for (Block* part = &first; part != nullptr && first.id == ticket.block; part = part->next_part) {
+    start_swap_out(lock, *part);
+  }
+  return ticket;
+}
+
+void Engine::start_swap_out(Lock& lock, Block& block) {
+  const std::uint64_t id = block.id;
+  while (block.id == id) {
     if (block.holds > 0) throw InvalidBlock("the block is held by an open op or pinned");
     const bool waits = block.busy || block.state == State::filling ||
                        (block.state == State::cleaning && block.job->cancelled);
@@ -121,16 +136,17 @@ Ticket Engine::swap_out(Address address) {
     } else if (block.state == State::cleaning && !block.evict_next) {
       request_eviction(block);
     }
-    break;
+    return;
   }
-  return ticket;
 }
 
 Ticket Engine::swap_in(Address address) {
   Lock lock(mutex_);
-  Block& block = live_block(address);
-  const Ticket ticket{block.id, block.address, true};
-  use(lock, block, Wait::yes, 0);
+  Block& first = live_array(address);
+  const Ticket ticket{first.id, first.address, true};
+  for (Block* part = &first; part != nullptr && first.id == ticket.block; part = part->next_part) {
+    use(lock, *part, Wait::yes, 0);
+  }
   return ticket;
 }
 
@@ -138,8 +154,13 @@ Ticket Engine::swap_in(Address address) {
 bool Engine::settled(const Ticket& ticket) const {
   const Block* block = find_live(ticket.address);
   if (block == nullptr || block->id != ticket.block) return true;
-  if (ticket.resident) return block->accessible() || block->state == State::out;
-  return block->state == State::out || (block->accessible() && !block->evict_next);
+  while (block != nullptr && is_settled(*block, ticket.resident)) block = block->next_part;
+  return block == nullptr;
+}
+
+bool Engine::is_settled(const Block& block, bool resident) {
+  if (block.state == State::out) return true;
+  return block.accessible() && (resident || !block.evict_next);
 }
 
 bool Engine::done(const Ticket& ticket) {
@@ -151,13 +172,31 @@ void Engine::wait(const Ticket& ticket) {
   Lock lock(mutex_);
   while (!settled(ticket)) wait_for_change(lock);
   const Block* block = find_live(ticket.address);
-  if (block == nullptr || block->id != ticket.block || !block->error) return;
-  if (ticket.resident != block->accessible()) std::rethrow_exception(block->error);
+  if (block == nullptr || block->id != ticket.block) return;
+  for (; block != nullptr; block = block->next_part) {
+    if (block->error && ticket.resident != block->accessible()) {
+      std::rethrow_exception(block->error);
+    }
+  }
 }
 
 void Engine::pin(Address address) {
   Lock lock(mutex_);
-  Block& block = live_block(address);
+  Block& first = live_array(address);
+  const std::uint64_t id = first.id;
+  for (Block* part = &first; part != nullptr && first.id == id; part = part->next_part) {
+    try {
+      pin_block(lock, *part);
+    } catch (...) {
+      for (Block* pinned = &first; pinned != part && first.id == id; pinned = pinned->next_part) {
+        unpin_block(*pinned, 0);
+      }
+      throw;
+    }
+  }
+}
+
+void Engine::pin_block(Lock& lock, Block& block) {
   const std::uint64_t id = block.id;
   hold(block);
   ++block.pins;
@@ -189,8 +228,12 @@ void Engine::pin(Address address) {
 void Engine::unpin(Address address) {
   const Fence last_use = device_->fence();
   Lock lock(mutex_);
-  Block& block = live_block(address);
-  if (block.pins == 0) throw InvalidBlock("unpin of a block that is not pinned");
+  Block& first = live_array(address);
+  if (first.pins == 0) throw InvalidBlock("unpin of a block that is not pinned");
+  for (Block* part = &first; part != nullptr; part = part->next_part) unpin_block(*part, last_use);
+}
+
+void Engine::unpin_block(Block& block, Fence last_use) {
   block.last_use.add(last_use);
   --block.pins;
   unhold(block);

@@ -21,6 +21,8 @@ Recompute = Literal["auto", "never", "always"]
 
 # With less to gain than this over computing everything once, nothing is recomputed.
 _WORTH = 1.01
+# So far above the bound it is worth as much work again to look for a better set.
+_FAR = 1.05
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ def choose_segments(
         trace: one iteration.
         machine: what to plan for.
         recompute: as `swapmem.planner.search.make_plan` has it.
-        steps: how many plans are simulated; None for as many as take about a second.
+        steps: how many plans are simulated; None for as many as take about a second, and as many
+            again where the best one is far above its bound.
 
     Returns:
         The segments, and the swaps of the trace with them.
     """
-    steps = steps or default_steps(trace)
+    given, steps = steps, steps or default_steps(trace)
     segments = candidates(trace) if recompute != "never" else ()
     if recompute == "always":
         segments = _least_that_fits(trace, machine, segments)
@@ -64,8 +67,16 @@ def choose_segments(
     it = swapped.simulation
     if not segments or (not it.misses and it.seconds <= _WORTH * it.compute_seconds):
         return best
-    sets = _Sets(search.prepared, machine, segments, steps // 3)
-    for chosen in sets.fastest():
+    sets = _Sets(search.prepared, machine, segments)
+    best = _better(best, sets, sets.fastest(steps // 3), steps)
+    if given is None and best.found.score_seconds > _FAR * best.found.bound_seconds:
+        best = _better(best, sets, sets.further(steps // 3), steps)
+    return best
+
+
+def _better(best: Chosen, sets: _Sets, fastest: list[frozenset[str]], steps: int) -> Chosen:
+    """The best choice, once the searches for the fastest sets have gone on."""
+    for chosen in fastest:
         search = sets.searches[chosen]
         found = search.run(max(1, steps // 3))
         if found.score_seconds < best.found.score_seconds:
@@ -118,24 +129,31 @@ class _Sets:
         searches: of the fastest sets, to be gone on with.
     """
 
-    def __init__(
-        self, prepared: Prepared, machine: Machine, segments: tuple[Segment, ...], steps: int
-    ) -> None:
+    def __init__(self, prepared: Prepared, machine: Machine, segments: tuple[Segment, ...]) -> None:
         self._prepared = prepared
         self._machine = machine
         self._levels = Levels(segments)
-        self._quick_steps = 1 + (steps > 8) + (steps > 32)
-        self._left = max(3, steps // self._quick_steps)
+        self._quick_steps = 1
+        self._left = 0
         self._seconds: dict[frozenset[str], float] = {}
         self.searches: dict[frozenset[str], Search] = {}
 
-    def fastest(self) -> list[frozenset[str]]:
+    def fastest(self, steps: int) -> list[frozenset[str]]:
         """The best sets: some of the cheapest, some of these divided, then changed one by one."""
-        chosen = self._nested() if self._levels.divisible else self._flat()
+        self._quick_steps = 1 + (steps > 8) + (steps > 32)
+        self._left = max(3, steps // self._quick_steps)
+        return self._changed(self._nested() if self._levels.divisible else self._flat())
+
+    def further(self, steps: int) -> list[frozenset[str]]:
+        """The best sets once the best one was changed further."""
+        self._left = max(3, steps // self._quick_steps)
+        return self._changed(self._ranked()[0])
+
+    def _changed(self, chosen: frozenset[str]) -> list[frozenset[str]]:
         improved = True
         while improved and self._left > 0:
             improved = False
-            for name in self._levels.names:
+            for name in self._levels.by_size:
                 for other in self._levels.changed(chosen, name):
                     if self._left > 0 and self._judge(other) < self._judge(chosen):
                         chosen, improved = other, True

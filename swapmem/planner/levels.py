@@ -21,6 +21,7 @@ class Levels:
     Attributes:
         names: of all segments; those first that save most bytes for the time they take again.
         divisible: of those with others within, the largest first.
+        by_size: all names, those first that save most bytes.
     """
 
     def __init__(self, segments: tuple[Segment, ...]) -> None:
@@ -31,6 +32,7 @@ class Levels:
             seconds[segment.name] += segment.seconds
             sizes[segment.name] += segment.bytes
         self.names = sorted(seconds, key=lambda name: (seconds[name] / sizes[name], name))
+        self.by_size = sorted(seconds, key=lambda name: (-sizes[name], name))
         self._within: dict[str, set[str]] = defaultdict(set)
         for name in self.names:
             around = [prefix for prefix in prefixes(name)[:-1] if prefix in seconds]

@@ -19,6 +19,7 @@ struct Sweep {
   Pair pair;
   bool device;    // or the store
   bool for_ever;  // or once
+  std::size_t part_bytes;
 };
 
 const std::vector<Sweep>& sweeps() {
@@ -28,9 +29,10 @@ const std::vector<Sweep>& sweeps() {
       if (pair.store.name != "memory") continue;  // what fails is around it
       for (const bool device : {true, false}) {
         for (const bool for_ever : {true, false}) {
-          product.push_back(
-              {pair.name + (device ? "/device" : "/store") + (for_ever ? "/for_ever" : "/once"),
-               pair, device, for_ever});
+          const std::string name =
+              pair.name + (device ? "/device" : "/store") + (for_ever ? "/for_ever" : "/once");
+          product.push_back({name, pair, device, for_ever, no_parts});
+          product.push_back({name + "/parts", pair, device, for_ever, 2 * block_bytes});
         }
       }
     }
@@ -97,6 +99,7 @@ TEST_EACH(fault_sweep, nothing_is_lost_whichever_call_fails, sweeps()) {
     options.budget_bytes = 8 * block_bytes;
     options.store_bytes = std::size_t{4} << 20;
     options.workers = 1;
+    options.part_bytes = kind.part_bytes;
     Rig rig(kind.pair, options,
             [&](std::unique_ptr<Device>& device, std::unique_ptr<Store>& store) {
               if (kind.device) {

@@ -196,8 +196,11 @@ const std::vector<Pair>& stressed() {
 
 }  // namespace
 
-TEST_EACH(stress, no_byte_is_lost_whatever_threads_do, stressed()) {
+namespace {
+
+void stress(const Pair& kind, std::size_t part_bytes) {
   RigOptions options;
+  options.part_bytes = part_bytes;
   // Room for what the threads hold at once (four blocks each), and a little more.
   options.budget_bytes = threads * 5 * most_block_bytes;
   options.store_bytes = std::size_t{128} << 20;
@@ -227,4 +230,14 @@ TEST_EACH(stress, no_byte_is_lost_whatever_threads_do, stressed()) {
   }
   CHECK(rig.engine().stats().swap_in_count > 0);
   rig.finish();
+}
+
+}  // namespace
+
+TEST_EACH(stress, no_byte_is_lost_whatever_threads_do, stressed()) {
+  stress(kind, no_parts);
+}
+
+TEST_EACH(stress, no_byte_of_an_array_in_parts_is_lost, stressed()) {
+  stress(kind, 2 * block_bytes);
 }

@@ -193,16 +193,25 @@ class Player {
     if (change.allocates) {
       allocate(change.block);
     } else {
-      engine_->free(blocks_[change.block].address);
+      // With the first part the whole array.
+      if (is_first(change.block)) engine_->free(blocks_[change.block].address);
       blocks_[change.block] = {};
     }
   }
 
+  bool is_first(std::uint32_t block) const { return program_.blocks[block].part == 0; }
+
   void allocate(std::uint32_t block) {
-    const std::size_t bytes = program_.blocks[block].bytes;
+    const std::vector<ProgramBlock>& all = program_.blocks;
+    if (!is_first(block)) {
+      blocks_[block] = {blocks_[block - 1].address + all[block - 1].bytes, 0};
+      return;
+    }
+    std::size_t bytes = all[block].bytes;
+    for (std::size_t i = block + 1; i < all.size() && all[i].part != 0; ++i) bytes += all[i].bytes;
     const Address address = engine_->allocate(bytes);
     if (engine_->capacity_bytes(address) != bytes) {
-      throw std::runtime_error("a block of " + std::to_string(bytes) + " bytes takes more");
+      throw std::runtime_error("an array of " + std::to_string(bytes) + " bytes takes more");
     }
     engine_->offer({&address, 1});
     blocks_[block] = {address, 0};
@@ -240,8 +249,10 @@ class Player {
     for (PlanBlock& block : plan.blocks) {
       const Live& live = blocks_[block.address];
       const bool lives = live.address != 0;
+      // Parts of an array are numbered one after another.
+      const std::uint32_t part = program_.blocks[block.address].part;
       block.address = live.address;
-      block.id = lives ? engine_->block(live.address)->id : 0;
+      block.id = lives ? engine_->block(live.address)->id + part : 0;
     }
     return plan;
   }

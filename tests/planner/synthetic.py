@@ -22,8 +22,9 @@ MIB = 1 << 20
 class Layer:
     """A function of a network. Inputs are indices of earlier layers, -1 is the batch of images.
 
-    One that `hands_on` gives its inputs the gradient of its output itself, as Chainer's sum does;
-    for networks whose gradients are summed apart.
+    For networks whose gradients are summed apart: one that `hands_on` gives its inputs the gradient
+    of its output itself, as Chainer's sum does; one that `sums` adds to the gradient that it makes
+    the one that is there, as the trainer's convolutions do.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Layer:
     workspace_bytes: int = 0
     segment: str | None = None
     hands_on: bool = False
+    sums: bool = False
 
 
 class Recorder:
@@ -176,6 +178,11 @@ def network(
         known = set() if sum_bytes_per_second else gradients.of.keys() & set(layer.inputs)
         written = [gradients.of[j] for j in dict.fromkeys(layer.inputs) if j in known]
         touched += written
+        seconds = 2 * layer.seconds
+        if sum_bytes_per_second and layer.sums:
+            there = [j for j in dict.fromkeys(layer.inputs) if j in gradients.of]
+            touched += [gradients.of[j] for j in there]
+            seconds += sum(3 * layers[j].bytes for j in there) / sum_bytes_per_second
         made = gradients.made_by(i, known)
         if i in parameters:
             parameter_gradients[i] = note.allocate(layer.parameter_bytes, f"{layer.name}.dW")
@@ -184,12 +191,14 @@ def network(
             carried = replace(note.blocks[old], carried_from=parameter_gradients[i])
             note.blocks[old] = carried
         name = f"{layer.name} backward"
-        note.end(name, "backward", 2 * layer.seconds, touched, written, layer.segment, gap)
+        note.end(name, "backward", seconds, touched, written, layer.segment, gap)
         gradients.let_go(gradients.of.pop(i))
         for j in keep.after_backward(i):
             note.free(arrays.pop(j))
         for j, block in made:
-            if sum_bytes_per_second and j in gradients.of:
+            if layer.sums and j in gradients.of:
+                gradients.let_go(gradients.of[j])
+            elif sum_bytes_per_second and j in gradients.of:
                 seconds = 3 * layers[j].bytes / sum_bytes_per_second
                 block = gradients.sum_of(j, block, seconds, gap)
             gradients.of[j] = block

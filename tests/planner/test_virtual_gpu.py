@@ -11,6 +11,7 @@ from swapmem.planner.search import make_plan
 from swapmem.planner.simulate import simulate
 from swapmem.planner.trace import Machine, Trace
 from tests.planner import synthetic
+from tests.planner.parts import part_of
 from tests.planner.virtual_gpu import Iteration, on_gpu, play
 
 SMALLER = 64
@@ -18,9 +19,9 @@ LINK = synthetic.rates(12e9)
 TOLERANCE = 0.05
 
 
-def network() -> Trace:
-    """Two stages; 128 MiB take about as long to copy as the op that makes them."""
-    trace = synthetic.resnet_like(stages=2, bytes_first=128 << 20, seconds_first=0.01)
+def network(mib: int = 128) -> Trace:
+    """Two stages; the largest arrays take about as long to copy as the op that makes them."""
+    trace = synthetic.resnet_like(stages=2, bytes_first=mib << 20, seconds_first=0.01 * mib / 128)
     return on_gpu(trace, LINK, SMALLER)
 
 
@@ -46,6 +47,19 @@ def test_an_iteration_on_a_gpu_goes_as_it_is_simulated(
     plan = make_plan(trace, machine, recompute="never")
     if late:
         plan = fetched_late(plan)
+    went = steady(trace, machine, plan, tmp_path)
+    simulated = simulate(trace, plan.swaps, machine)
+    assert (went.misses, went.unplanned) == (0, 0)
+    assert (went.out_bytes, went.in_bytes) == (simulated.out_bytes, simulated.in_bytes)
+    assert went.seconds == pytest.approx(simulated.seconds, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.5])
+def test_arrays_of_several_blocks_move_as_it_is_simulated(share: float, tmp_path: Path) -> None:
+    trace = network(1000)
+    assert sum(part_of(block) > 0 for block in trace.blocks) > len(trace.blocks) / 2
+    machine = machine_of(trace, share)
+    plan = make_plan(trace, machine, recompute="never")
     went = steady(trace, machine, plan, tmp_path)
     simulated = simulate(trace, plan.swaps, machine)
     assert (went.misses, went.unplanned) == (0, 0)

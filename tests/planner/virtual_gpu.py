@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from swapmem.devices import PART_BYTES
 from swapmem.planner import memory
 from swapmem.planner.execute import instructions
 from swapmem.planner.plan import Plan
@@ -29,6 +30,7 @@ from swapmem.planner.recompute import with_recompute
 from swapmem.planner.record import Birth, Recorded
 from swapmem.planner.trace import Machine, Rates, Trace
 from tests import fake_cuda
+from tests.planner.parts import in_parts, part_of
 
 #: Seconds for each handle: to create it, to map it, to make it accessible, to unmap, to release it.
 COSTS = (40e-6, 10e-6, 30e-6, 40e-6, 40e-6)
@@ -76,14 +78,15 @@ def on_gpu(trace: Trace, link: Rates, smaller: int = 1) -> Trace:
 
     Returns:
         The trace with the bytes that its blocks take of a budget, on a machine that holds all of
-        it. Small arrays are left out, and each op is taken to write whatever it touches.
+        it. Small arrays are left out, large ones are several blocks, and each op is taken to write
+        whatever it touches.
     """
     wanted = [b for b, block in enumerate(trace.blocks) if block.bytes >= _LEAST_BYTES]
     number = {block: index for index, block in enumerate(wanted)}
     blocks = tuple(
         replace(
             block,
-            bytes=_capacity(block.bytes // smaller, GRANULARITY_BYTES // smaller),
+            bytes=block.bytes // smaller,
             carried_from=number.get(-1 if block.carried_from is None else block.carried_from),
         )
         for block in (trace.blocks[b] for b in wanted)
@@ -94,6 +97,10 @@ def on_gpu(trace: Trace, link: Rates, smaller: int = 1) -> Trace:
         ops.append(replace(op, touches=touches, writes=touches))
     changes = tuple(replace(c, block=number[c.block]) for c in trace.changes if c.block in number)
     found = replace(trace, device="cuda:0", ops=tuple(ops), blocks=blocks, changes=changes)
+    found = in_parts(found, PART_BYTES // smaller)
+    unit_bytes = GRANULARITY_BYTES // smaller
+    blocks = tuple(replace(b, bytes=_capacity(b.bytes, unit_bytes)) for b in found.blocks)
+    found = replace(found, blocks=blocks)
     return replace(found, machine=Machine(memory.peak(found), _slower(link, smaller), workers=1))
 
 
@@ -167,12 +174,13 @@ def _program(
 ) -> str:
     link = trace.machine.link
     words: list[object] = [budget_bytes, memory.peak(trace)]
-    words += [GRANULARITY_BYTES // smaller, FRAME_BYTES // smaller, CHUNK_BYTES // smaller, WORKERS]
+    units = (GRANULARITY_BYTES, FRAME_BYTES, CHUNK_BYTES, PART_BYTES)
+    words += [*(unit // smaller for unit in units), WORKERS]
     words += [link.out_bytes_per_second, link.in_bytes_per_second, *COSTS]
     words += [iterations, trace.tail_seconds, len(trace.blocks)]
     for block in trace.blocks:
         carried = -1 if block.carried_from is None else block.carried_from
-        words += [block.bytes, int(block.born is None), carried]
+        words += [block.bytes, int(block.born is None), carried, part_of(block)]
     words.append(len(trace.ops))
     for op in trace.ops:
         words += [op.name.replace(" ", "_"), op.seconds, op.gap_seconds, *_list(op.touches)]

@@ -1,13 +1,26 @@
 #include "support/rig.h"
 
 #include "host/fault_router.h"
+#include "support/forwarding.h"
 
 namespace swapmem::test {
+
+namespace {
+
+// Frames so small that small arrays can have parts.
+class SmallFrames : public ForwardingDevice {
+ public:
+  using ForwardingDevice::ForwardingDevice;
+  std::size_t frame_bytes() const override { return block_bytes; }
+};
+
+}  // namespace
 
 Rig::Rig(const Pair& pair, const RigOptions& options, const Wrap& wrap)
     : budget_bytes_(options.budget_bytes) {
   std::unique_ptr<Device> device = pair.device.make();
   std::unique_ptr<Store> store = pair.store.make(options.store_bytes);
+  if (options.part_bytes != no_parts) device = std::make_unique<SmallFrames>(std::move(device));
   if (wrap) wrap(device, store);
   auto gated_device = std::make_unique<GatedDevice>(std::move(device));
   auto gated_store = std::make_unique<GatedStore>(std::move(store));
@@ -17,6 +30,7 @@ Rig::Rig(const Pair& pair, const RigOptions& options, const Wrap& wrap)
   engine_options.budget_bytes = options.budget_bytes;
   engine_options.workers = options.workers;
   engine_options.chunk_bytes = options.chunk_bytes;
+  engine_options.part_bytes = options.part_bytes;
   engine_ = std::make_unique<Engine>(std::move(gated_device), std::move(gated_store),
                                      options.policy(), engine_options);
   if (device_->sees_writes()) fault_router::add(*engine_);

@@ -28,6 +28,7 @@ struct RigOptions {
   std::size_t store_bytes = std::size_t{64} << 20;
   std::size_t workers = 2;
   std::size_t chunk_bytes = block_bytes;
+  std::size_t part_bytes = no_parts;  // others: the device's frames are then of one block
   std::function<std::unique_ptr<Policy>()> policy = [] {
     return std::make_unique<LeastRecentlyUsed>();
   };

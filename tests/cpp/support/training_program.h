@@ -47,7 +47,7 @@ inline Machine read_machine(std::istream& in) {
   Machine machine{};
   machine.budget_bytes = machine.engine.budget_bytes = read<std::size_t>(in);
   for (std::size_t* bytes : {&machine.store_bytes, &machine.granularity_bytes, &machine.frame_bytes,
-                             &machine.engine.chunk_bytes}) {
+                             &machine.engine.chunk_bytes, &machine.engine.part_bytes}) {
     *bytes = read<std::size_t>(in);
   }
   machine.engine.workers = read<std::size_t>(in);
@@ -77,6 +77,7 @@ struct ProgramBlock {
   std::size_t bytes;
   bool at_begin;  // is there when an iteration begins
   std::uint32_t carried_from;
+  std::uint32_t part;  // of its array, from 0; the parts of one follow each other
 };
 
 struct TrainingProgram {
@@ -120,7 +121,8 @@ inline TrainingProgram read_program(std::istream& in) {
   program.blocks = read_list(in, [](std::istream& i) {
     const auto bytes = read<std::size_t>(i);
     const bool at_begin = read<int>(i) != 0;
-    return ProgramBlock{bytes, at_begin, read_index(i)};
+    const std::uint32_t carried_from = read_index(i);
+    return ProgramBlock{bytes, at_begin, carried_from, read_index(i)};
   });
   program.ops = read_list(in, [](std::istream& i) {
     Op op;
