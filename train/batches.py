@@ -77,6 +77,7 @@ class Batches(chainer.dataset.Iterator):
         self._make_loader = loader
         self._depth = ahead
         self._loader: Loader | None = None
+        self._ahead: deque[Coming] = deque()
         self.reset()
 
     def reset(self) -> None:
@@ -87,7 +88,8 @@ class Batches(chainer.dataset.Iterator):
 
     def _begin(self) -> None:
         """Lets go of what is loaded ahead; loading begins anew after what has been seen."""
-        self._ahead: deque[Coming] = deque()
+        while self._ahead:
+            self._ahead.popleft().cancel()
         self._to_load = self._from_here_on()
 
     def _from_here_on(self) -> Iterator[tuple[int, int]]:

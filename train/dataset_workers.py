@@ -30,6 +30,9 @@ class Coming(Protocol):
     def result(self) -> Any:
         """Waits for the example and returns it, or raises what loading it raised."""
 
+    def cancel(self) -> Any:
+        """Nobody will ask for the example; instead of `result`."""
+
 
 class Threads:
     """Threads of this process: Pillow decodes and NumPy computes without the interpreter lock.
@@ -143,11 +146,17 @@ class _Shared:
         """Waits for the example and copies it out of the slot, which can be used again."""
         try:
             label = self._future.result()
+            pixels = _pixels(self._slot.slab.memory, self._slot.offset, self._shape).copy()
         except BrokenProcessPool as error:
             raise ChildProcessError(_DIED) from error
-        pixels = _pixels(self._slot.slab.memory, self._slot.offset, self._shape).copy()
-        self._give_back(self._slot)
+        finally:
+            self.cancel()
         return pixels, label
+
+    def cancel(self) -> None:
+        """Gives the slot back, as soon as nobody writes into it any more."""
+        self._future.cancel()
+        self._future.add_done_callback(lambda _: self._give_back(self._slot))
 
 
 def _pixels(memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -144,6 +144,9 @@ class Coming:
         self.loader.calls.append(("result", self.index))
         return self.loader.examples.example(self.index, 0)
 
+    def cancel(self):
+        self.loader.calls.append(("cancel", self.index))
+
 
 @pytest.mark.parametrize("ahead", [1, 2])
 def test_an_example_further_ahead_is_begun_for_each_that_is_taken(ahead):
@@ -156,6 +159,16 @@ def test_an_example_further_ahead_is_begun_for_each_that_is_taken(ahead):
         for i in range(1, 9):
             expected += [("result", i), ("submit", 3 * ahead + i)]
         assert numbers.calls == expected
+
+
+def test_what_was_loaded_ahead_is_cancelled_where_loading_begins_anew():
+    numbers = Numbers(20)
+    numbers.calls = []
+    with SweepBatches(numbers, 3, jobs=2, loader=Calls) as batches:
+        next(batches)
+        numbers.calls.clear()
+        batches.reset()
+        assert numbers.calls == [("cancel", i) for i in range(3, 6)]
 
 
 @pytest.mark.parametrize("ahead", [1, 3])

@@ -47,6 +47,22 @@ def test_large_batches_cost_few_file_descriptors(crops):
     loader.close()
 
 
+def test_examples_that_nobody_takes_give_their_memory_back(crops, in_tmp):
+    loader = Processes(crops, 1)
+    for _ in range(3):
+        coming = [loader.submit(i, 0) for i in range(9)]
+        coming.pop().result()
+        for example in coming:
+            example.cancel()
+        # Those that a process had begun are done when what was submitted after them is.
+        loader.submit(0, 0).result()
+    (in_tmp / "some 5.png").unlink()
+    with pytest.raises(InputError, match="cannot read the image"):
+        loader.submit(5, 0).result()
+    loader.close()
+    assert len(loader._free) == 32
+
+
 def test_a_process_that_dies_is_said_and_nobody_waits_for_it(crops, monkeypatch):
     loader = Processes(crops, 1)
     loader.submit(0, 0).result()
