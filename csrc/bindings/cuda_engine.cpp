@@ -77,12 +77,11 @@ std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std:
   } else {
     store = std::move(pinned);
   }
-  return std::make_shared<CudaRuntime>(
-      make_engine(std::move(device), std::move(store), paranoid,
-                  {.budget_bytes = budget_bytes,
-                   .workers = workers,
-                   .chunk_bytes = chunk_bytes,
-                   .part_bytes = part_bytes}));
+  return std::make_shared<CudaRuntime>(make_engine(std::move(device), std::move(store), paranoid,
+                                                   {.budget_bytes = budget_bytes,
+                                                    .workers = workers,
+                                                    .chunk_bytes = chunk_bytes,
+                                                    .part_bytes = part_bytes}));
 }
 
 }  // namespace
