@@ -146,7 +146,7 @@ void Engine::drain_magazine(Lock& lock) {
   std::vector<Slot> copies;  // of blocks that were copied ahead of need while they waited here
   magazine_.drain([&](Address address) {
     Slot copy;
-    free_locked(live_block(address), copy, 0);
+    free_locked(live_array(address), copy, 0);
     if (copy) copies.push_back(copy);
   });
   if (copies.empty()) return;
@@ -227,17 +227,14 @@ Block* Engine::find_live(Address address) const {
   return block != nullptr && allocated(block->state) && !block->freed ? block : nullptr;
 }
 
+// Of an array that is being freed the first part is gone first.
 Block* Engine::find_array(Address address) const {
-  Block* block = find_live(address);
-  return block == nullptr ? nullptr : block->first_part;
+  const Block* block = find_live(address);
+  return block == nullptr || block->first_part->id == 0 ? nullptr : block->first_part;
 }
 
 Block& Engine::live_array(Address address) {
-  return *live_block(address).first_part;
-}
-
-Block& Engine::live_block(Address address) {
-  Block* block = find_live(address);
+  Block* block = find_array(address);
   if (block == nullptr) {
     throw InvalidBlock(
         "no block at this address: small arrays, and arrays made elsewhere, are ordinary memory");

@@ -212,10 +212,9 @@ class Engine {
   bool is_going_in_circles(const Block& block, int thread);
   ThreadOps& thread_ops();
   std::uint32_t op_name(const std::string& op);
-  Block& live_block(Address address);
-  Block* find_live(Address address) const;
-  Block& live_array(Address address);        // its first part
-  Block* find_array(Address address) const;  // likewise
+  Block* find_live(Address address) const;   // the very block
+  Block* find_array(Address address) const;  // the first part of its array
+  Block& live_array(Address address);        // likewise
 
   Fences make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op);
   void order(Address address, const Fences& last_use);

@@ -127,7 +127,6 @@ std::size_t Engine::begin_op(const std::string& op, std::span<const Address> tou
   std::size_t touched_bytes = 0;
   for (const Address address : touched) {
     for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
-      if (block->id == 0) continue;  // being freed
       const std::pair<Block*, std::uint64_t> item(block, block->id);
       if (std::find(open.held.begin(), open.held.end(), item) != open.held.end()) continue;
       open.held.push_back(item);

@@ -156,8 +156,9 @@ class Worker {
   void pin() {
     with_one([&](auto& item) {
       engine_.pin(item.first);
-      CHECK(engine_.block(item.first)->state == State::resident ||
-            engine_.block(item.first)->state == State::cleaning);
+      // Asked once: a copy that was given up may end meanwhile.
+      const State state = engine_.block(item.first)->state;
+      CHECK(state == State::resident || state == State::cleaning);
       CHECK(holds(item.first, item.second.bytes, item.second.cookie));
       item.second.cookie = random_();
       fill(item.first, item.second.bytes, item.second.cookie);
