@@ -9,11 +9,13 @@ import chainer.functions as F
 import chainer.links as L
 import numpy as np
 from chainer import FunctionNode, Variable
-from chainer.functions.connection.convolution_2d import Convolution2DFunction
+from chainer.functions.connection import convolution_2d
 from chainer.utils.conv import col2im_cpu, im2col_cpu
 from numpy.typing import NDArray
 
+from swapmem.chainer.arrays import DeviceArray
 from train.models import parts
+from train.models.gradient_sums import AddsToItsGradients
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -23,7 +25,7 @@ class Convolution2D(L.Convolution2D):
 
     In parts the results are Chainer's within rounding: the sums are taken in another order. Takes
     the arguments of ``chainer.links.Convolution2D``, the number of input channels among them.
-    Convolutions in groups are Chainer's.
+    Convolutions in groups are done as Chainer does them.
 
     Example:
         >>> y = Convolution2D(3, 64, 7, stride=2, pad=3)(images)  # float32, (batch, 3, H, W)
@@ -32,11 +34,26 @@ class Convolution2D(L.Convolution2D):
     def forward(self, x: Any) -> Variable:
         x = chainer.as_variable(x)
         windows = parts.Windows(self.W.shape[2:], self.stride, self.pad, False, self.dilate)
-        if self.groups > 1 or not windows.need_parts(x.array):
+        function: FunctionNode
+        if self.groups == 1 and windows.need_parts(x.array):
+            function = ConvolutionInParts(windows)
+        elif _writes_out_columns(x.array) or chainer.config.lazy_grad_sum:
             return super().forward(x)
+        else:
+            options = {"groups": self.groups, "cudnn_fast": self.cudnn_fast}
+            function = Convolution2DFunction(self.stride, self.pad, dilate=self.dilate, **options)
         inputs = (x, self.W) if self.b is None else (x, self.W, self.b)
-        (y,) = ConvolutionInParts(windows).apply(inputs)
+        (y,) = function.apply(inputs)
         return y
+
+
+def _writes_out_columns(x: Any) -> bool:
+    """Whether Chainer's convolution needs so much itself that sums of gradients do not matter."""
+    return not (isinstance(x, DeviceArray) and chainer.should_use_cudnn(">=auto"))
+
+
+class Convolution2DFunction(AddsToItsGradients, convolution_2d.Convolution2DFunction):
+    """Chainer's, and under its name, which hooks and reports tell."""
 
 
 @dataclass(frozen=True)
