@@ -12,14 +12,14 @@ import pytest
 from bench.harness import Bar, Bars, Case, share_of, train
 from train.measure import Measurement
 
-ROUNDS = 1
+ROUNDS = 2
 # The first three iterations are observed, planned and planned again.
 LEARNING = 3
 SHARES = (0.50, 0.40, 0.25)
 CASES = [
-    Case("googlenet", 896, 2, iterations=7),
-    Case("resnet50", 448, 4, iterations=7),
-    Case("jacintonet11", 448, 16, iterations=7),
+    Case("googlenet", 896, 2, iterations=6),
+    Case("resnet50", 448, 4, iterations=6),
+    Case("jacintonet11", 448, 16, iterations=6),
 ]
 
 

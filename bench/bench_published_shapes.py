@@ -9,7 +9,8 @@ Simulated, with these assumptions, none of them measured here:
 - arrays live as long as Chainer keeps them, with `swapmem.chainer.BackwardOnce` as in the trainer:
   at 15 GiB that leaves room for a batch of 196; the shapes are 4 and 7.5 times that;
 - a sum hands its gradient on to both its inputs; where two gradients meet, the convolution that
-  makes the second adds the first to it, as the trainer's do (train/models/gradient_sums.py);
+  makes the second adds the first to it, as the trainer's do where no columns are written out
+  (train/models/gradient_sums.py);
 - arrays of more than 256 MiB are several blocks, as on a GPU, where each moves for itself;
 - the segments that may be recomputed are those of train/models/resnet50.py: what comes before the
   residual blocks, each of these, and each normalized convolution within.
