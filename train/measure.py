@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Measurement:
         foreseen: what the plan of the last iteration promised; empty if it followed none:
             ``seconds``, ``compute_seconds``, ``bound_seconds``, ``peak_bytes``, ``out_bytes``,
             ``in_bytes``.
+        page_faults: for each iteration, how often the system had to find memory for an address.
         learning: how many iterations went by before the plan of the last one was the one to stay:
             the first, which makes the optimizer's state and warms every cache, those with other
             plans, and the first one with this plan, which began as they had left it.
@@ -62,6 +64,7 @@ class Measurement:
     weights: str
     stats: dict[str, Any]
     counts: list[dict[str, float]] = field(default_factory=list)
+    page_faults: list[int] = field(default_factory=list)
     foreseen: dict[str, float] = field(default_factory=dict)
     learning: int = 1
 
@@ -126,15 +129,18 @@ def measure(
     reporter.add_observer("main", model)
     seconds, losses = [], []
     counts: list[dict[str, float]] = []
+    page_faults: list[int] = []
     plans: list[Plan | None] = []
     before = _counted(memory)
     for _ in range(iterations):
         batch = next(batches)
+        faults_before = _page_faults()
         begin = time.perf_counter()
         images, labels = chainer.dataset.concat_examples(batch)
         with reporter:
             optimizer.update(model, images, labels)
         seconds.append(time.perf_counter() - begin)
+        page_faults.append(_page_faults() - faults_before)
         losses.append(float(reporter.observation["main/loss"].array))
         after = _counted(memory)
         counts.append({key: after[key] - before[key] for key in after})
@@ -150,6 +156,7 @@ def measure(
         stats=memory.stats() if memory is not None else {},
         weights=digest(model),
         counts=counts,
+        page_faults=page_faults,
         foreseen={key: getattr(plan, key) for key in _FORESEEN} if plan is not None else {},
         learning=_learning(plans),
     )
@@ -170,6 +177,10 @@ def _counted(memory: swapmem.Manager | None) -> dict[str, float]:
         return {}
     stats = memory.stats()
     return {key: stats[key] for key in COUNTED}
+
+
+def _page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def rss_bytes(field: str) -> int:

@@ -102,4 +102,13 @@ struct Block {
 
 std::size_t charged_bytes(const Block& block);
 
+// The capacity of all parts of an array, from its first one on.
+inline std::size_t array_bytes(const Block& first) {
+  std::size_t bytes = 0;
+  for (const Block* part = &first; part != nullptr; part = part->next_part) {
+    bytes += part->capacity_bytes;
+  }
+  return bytes;
+}
+
 }  // namespace swapmem

@@ -215,11 +215,8 @@ void Engine::free_locked(Block& block, Slot& copy, Fence last_use) {
 
 std::size_t Engine::capacity_bytes(Address address) const {
   Lock lock(mutex_);
-  std::size_t bytes = 0;
-  for (const Block* part = find_array(address); part != nullptr; part = part->next_part) {
-    bytes += part->capacity_bytes;
-  }
-  return bytes;
+  const Block* first = find_array(address);
+  return first == nullptr ? 0 : array_bytes(*first);
 }
 
 Block* Engine::find_live(Address address) const {

@@ -90,11 +90,7 @@ Block* Frames::take_parts(const Parts& parts) {
 }
 
 void Frames::put_parts(Block& first) {
-  std::size_t bytes = 0;
-  for (const Block* part = &first; part != nullptr; part = part->next_part) {
-    bytes += part->capacity_bytes;
-  }
-  first_parts_[bytes].push_back(&first);
+  first_parts_[array_bytes(first)].push_back(&first);
 }
 
 Block* Frames::find(Address address) {

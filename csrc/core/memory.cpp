@@ -96,12 +96,8 @@ void Engine::await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, 
   do {
     if (errors_ != errors_before) std::rethrow_exception(last_error_);
     if (!make_room(lock, size.bytes)) {
-      std::size_t asked_bytes = size.bytes;
-      for (const Block* other = part == nullptr ? nullptr : part->first_part; other != nullptr;
-           other = other->next_part) {
-        if (other != part) asked_bytes += other->capacity_bytes;
-      }
-      throw_out_of_memory(asked_bytes, kept_bytes(), op);
+      throw_out_of_memory(part == nullptr ? size.bytes : array_bytes(*part->first_part),
+                          kept_bytes(), op);
     }
     drain_magazine(lock);
   } while (!this->grant(size, part, grant));

@@ -145,9 +145,9 @@ class _Sets:
         return self._changed(self._nested() if self._levels.divisible else self._flat())
 
     def further(self, steps: int) -> list[frozenset[str]]:
-        """The best sets once the best one was changed further."""
+        """The best sets once the best one was changed further; none where none was found."""
         self._left = max(3, steps // self._quick_steps)
-        return self._changed(self._ranked()[0])
+        return self._changed(self._ranked()[0]) if self.searches else []
 
     def _changed(self, chosen: frozenset[str]) -> list[frozenset[str]]:
         improved = True
