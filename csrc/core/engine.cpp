@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
-#include <stdexcept>
 
 #include "core/clock.h"
 #include "core/residency.h"
@@ -26,10 +24,9 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
       policy_(std::move(policy)),
       region_(device_->region()),
       sees_touches_(device_->sees_touches()),
-      part_bytes_(options.part_bytes),
       serial_(next_serial()),
       budget_(options.budget_bytes),
-      frames_(*device_, budget_, part_bytes_),
+      frames_(*device_, budget_, options.part_bytes),
       magazine_(region_),
       trace_(options.trace_events) {
   if (options.budget_bytes < min_block_bytes) {
@@ -37,10 +34,6 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
                           " bytes holds no block; the smallest is " +
                           std::to_string(min_block_bytes) + " bytes",
                       min_block_bytes, 0, options.budget_bytes, min_block_bytes, "");
-  }
-  if (!std::has_single_bit(part_bytes_) || part_bytes_ < device_->frame_bytes()) {
-    throw std::invalid_argument(
-        "parts have to be of a power of two bytes and no less than a frame");
   }
   op_name("");
   queue_ = std::make_unique<TransferQueue>(*store_, options.workers, options.chunk_bytes);
@@ -136,7 +129,7 @@ Address Engine::allocate_quick(std::size_t bytes, bool* zeroed) {
 
 void Engine::free_quick(Address address, std::size_t bytes) {
   if (held_bytes_.load(std::memory_order_relaxed) != 0 ||
-      recording_.load(std::memory_order_relaxed) || bytes > part_bytes_ ||
+      recording_.load(std::memory_order_relaxed) || bytes > frames_.part_bytes() ||
       !never_swapped_.load(std::memory_order_relaxed) || !magazine_.put(address, bytes)) {
     free(address);
   }

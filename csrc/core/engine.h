@@ -158,7 +158,6 @@ class Engine {
   Block* obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait, std::uint32_t op,
                 Block* part = nullptr);
   Block* obtain_parts(Lock& lock, const Parts& parts, std::uint32_t op);
-  bool grant(SizeClass size, Block* part, Grant& grant);
   void await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, std::uint32_t op);
   bool make_room(Lock& lock, std::size_t need_bytes);
   void clean_ahead();
@@ -229,7 +228,6 @@ class Engine {
   const std::unique_ptr<Policy> policy_;
   const Span region_;
   const bool sees_touches_;
-  const std::size_t part_bytes_;
   const std::uint64_t serial_;  // tells engines apart in thread-local caches
 
   mutable std::mutex mutex_;

@@ -1,7 +1,9 @@
 #include "core/frames.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <stdexcept>
 
 #include "core/errors.h"
 #include "core/residency.h"
@@ -29,10 +31,14 @@ Frames::Frames(Device& device, Budget& budget, std::size_t part_bytes)
       frame_bytes_(device.frame_bytes()),
       part_bytes_(part_bytes),
       first_large_(size_class(frame_bytes_).index),
-      next_address_(region_.address) {}
+      next_address_(region_.address) {
+  if (!std::has_single_bit(part_bytes_) || part_bytes_ < frame_bytes_) {
+    throw std::invalid_argument(
+        "parts have to be of a power of two bytes and no less than a frame");
+  }
+}
 
 Parts Frames::parts_of(std::size_t bytes) const {
-  if (bytes <= part_bytes_) return {size_class(round_up(bytes, unit_bytes_))};
   const std::size_t further = (bytes - 1) / part_bytes_;
   const std::size_t rest = bytes - further * part_bytes_;
   return {size_class(round_up(rest, unit_bytes_)), further, part_bytes_};
@@ -241,43 +247,35 @@ std::size_t Frames::park(Grant::Piece loose, Grant& grant) {
   return left.bytes;
 }
 
-bool Frames::grant(SizeClass size, Grant& out) {
+bool Frames::grant(SizeClass size, Grant& out, Block* part) {
   auto& list = warm_[size.index];
-  const bool reuses = !list.empty() && !list.back()->is_part();
-  const std::size_t have = reuses ? list.back()->warm_bytes : 0;
-  if (!has_room(size.bytes, have)) return false;
-  Block* block = reuses ? list.back() : take_cold(size);
-  if (reuses) list.pop_back();
-  stage(*block, have, out);
-  return true;
-}
+  auto warm = list.end();
+  if (part != nullptr) {
+    warm = std::find(list.begin(), list.end(), part);
+    if (warm == list.end() && part->state != State::cold) return false;
+  } else if (!list.empty() && !list.back()->is_part()) {
+    warm = std::prev(list.end());
+  }
+  const std::size_t have = warm == list.end() ? 0 : (*warm)->warm_bytes;
+  if (size.bytes - have > budget_.room_bytes() + warm_bytes_ - have) return false;
 
-bool Frames::grant(Block& part, Grant& out) {
-  auto& list = warm_[part.size_class];
-  const auto waits = std::find(list.begin(), list.end(), &part);
-  if (waits == list.end() && part.state != State::cold) return false;
-  const std::size_t have = waits == list.end() ? 0 : part.warm_bytes;
-  if (!has_room(part.capacity_bytes, have)) return false;
-  if (waits != list.end()) list.erase(waits);
-  stage(part, have, out);
-  return true;
-}
-
-// `have` of them are warm behind the block itself.
-bool Frames::has_room(std::size_t bytes, std::size_t have) const {
-  return bytes - have <= budget_.room_bytes() + warm_bytes_ - have;
-}
-
-void Frames::stage(Block& block, std::size_t have, Grant& out) {
+  Block* block = part;
+  if (warm != list.end()) {
+    block = *warm;
+    list.erase(warm);
+  } else if (block == nullptr) {
+    block = take_cold(size);
+  }
   warm_bytes_ -= have;
   // A range that has lost part of its memory to others is complete again only after commit.
-  out.commit = block.sealed || have < block.capacity_bytes;
-  block.fresh = have == 0 && device_.commits_zeros();
-  block.sealed = false;
-  block.warm_bytes = 0;
-  transition(block, State::staging);
-  out.block = &block;
-  if (have < block.capacity_bytes) collect(have, out);
+  out.commit = block->sealed || have < size.bytes;
+  block->fresh = have == 0 && device_.commits_zeros();
+  block->sealed = false;
+  block->warm_bytes = 0;
+  transition(*block, State::staging);
+  out.block = block;
+  if (have < size.bytes) collect(have, out);
+  return true;
 }
 
 // Finds memory for what the granted block lacks behind its first `have` bytes. Frames come from

@@ -75,15 +75,16 @@ class Frames {
   // Arrays of more than `part_bytes` have parts; a power of two and a multiple of the frame.
   Frames(Device& device, Budget& budget, std::size_t part_bytes = no_parts);
 
-  // What an array of so many bytes is made of; each part is of whole units of the device.
+  std::size_t part_bytes() const { return part_bytes_; }
+  // What an array of so many bytes, 1 at least, is made of; each part is of whole units of the
+  // device.
   Parts parts_of(std::size_t bytes) const;
 
   // Bookkeeping of a grant for one block of the class, which becomes `staging`; false, and nothing
   // changed, if the budget has no room and the warm blocks do not hold enough. The block's last_use
-  // is then that of all memory it gets.
-  bool grant(SizeClass size, Grant& out);
-  // The same for this part of an array; false also while its own memory is on its way elsewhere.
-  bool grant(Block& part, Grant& out);
+  // is then that of all memory it gets. With `part` for this very block; false also while its own
+  // memory is on its way elsewhere.
+  bool grant(SizeClass size, Grant& out, Block* part = nullptr);
 
   // The first of adjoining blocks that are nobody's, for an array of several parts. They have to be
   // granted, or given back.
@@ -114,8 +115,6 @@ class Frames {
 
   Block* carve(SizeClass size, bool ends_with_frame = false);
   [[noreturn]] void throw_used_up() const;
-  bool has_room(std::size_t bytes, std::size_t have) const;
-  void stage(Block& block, std::size_t have, Grant& out);
   Block* pop_warm(std::size_t index);
   Block* take_frames_donor(std::size_t need_bytes);
   Block* take_loose_donor(std::size_t need_bytes);

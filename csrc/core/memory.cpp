@@ -34,10 +34,10 @@ class Counted {
 Block* Engine::obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait,
                       std::uint32_t op, Block* part) {
   Grant grant;
-  bool granted = this->grant(size, part, grant);
+  bool granted = frames_.grant(size, grant, part);
   if (!granted) {
     drain_magazine(lock);
-    granted = this->grant(size, part, grant);
+    granted = frames_.grant(size, grant, part);
   }
   if (!granted) {
     if (wait == Wait::no) return nullptr;
@@ -84,10 +84,6 @@ Block* Engine::obtain_parts(Lock& lock, const Parts& parts, std::uint32_t op) {
   return first;
 }
 
-bool Engine::grant(SizeClass size, Block* part, Grant& grant) {
-  return part == nullptr ? frames_.grant(size, grant) : frames_.grant(*part, grant);
-}
-
 // Makes room, and waits for it.
 void Engine::await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, std::uint32_t op) {
   const Counted waits(waiting_for_room_);
@@ -100,7 +96,7 @@ void Engine::await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, 
                           kept_bytes(), op);
     }
     drain_magazine(lock);
-  } while (!this->grant(size, part, grant));
+  } while (!frames_.grant(size, grant, part));
   note_stall(now_seconds() - waited_since, nullptr, size.bytes, op);
 }
 

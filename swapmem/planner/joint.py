@@ -67,10 +67,10 @@ def choose_segments(
     it = swapped.simulation
     if not segments or (not it.misses and it.seconds <= _WORTH * it.compute_seconds):
         return best
-    sets = _Sets(search.prepared, machine, segments)
-    best = _better(best, sets, sets.fastest(steps // 3), steps)
+    sets = _Sets(search.prepared, machine, segments, steps // 3)
+    best = _better(best, sets, sets.fastest(), steps)
     if given is None and best.found.score_seconds > _FAR * best.found.bound_seconds:
-        best = _better(best, sets, sets.further(steps // 3), steps)
+        best = _better(best, sets, sets.further(), steps)
     return best
 
 
@@ -129,24 +129,24 @@ class _Sets:
         searches: of the fastest sets, to be gone on with.
     """
 
-    def __init__(self, prepared: Prepared, machine: Machine, segments: tuple[Segment, ...]) -> None:
+    def __init__(
+        self, prepared: Prepared, machine: Machine, segments: tuple[Segment, ...], steps: int
+    ) -> None:
         self._prepared = prepared
         self._machine = machine
         self._levels = Levels(segments)
-        self._quick_steps = 1
-        self._left = 0
+        self._quick_steps = 1 + (steps > 8) + (steps > 32)
+        self._most = self._left = max(3, steps // self._quick_steps)
         self._seconds: dict[frozenset[str], float] = {}
         self.searches: dict[frozenset[str], Search] = {}
 
-    def fastest(self, steps: int) -> list[frozenset[str]]:
+    def fastest(self) -> list[frozenset[str]]:
         """The best sets: some of the cheapest, some of these divided, then changed one by one."""
-        self._quick_steps = 1 + (steps > 8) + (steps > 32)
-        self._left = max(3, steps // self._quick_steps)
         return self._changed(self._nested() if self._levels.divisible else self._flat())
 
-    def further(self, steps: int) -> list[frozenset[str]]:
+    def further(self) -> list[frozenset[str]]:
         """The best sets once the best one was changed further; none where none was found."""
-        self._left = max(3, steps // self._quick_steps)
+        self._left = self._most
         return self._changed(self._ranked()[0]) if self.searches else []
 
     def _changed(self, chosen: frozenset[str]) -> list[frozenset[str]]:

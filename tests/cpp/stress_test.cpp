@@ -195,10 +195,6 @@ const std::vector<Pair>& stressed() {
   return all;
 }
 
-}  // namespace
-
-namespace {
-
 void stress(const Pair& kind, std::size_t part_bytes) {
   RigOptions options;
   options.part_bytes = part_bytes;

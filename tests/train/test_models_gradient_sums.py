@@ -82,6 +82,13 @@ def assert_same(values, expected):
         assert value.flags.c_contiguous == other.flags.c_contiguous
 
 
+def assert_as_with_chainers(run, in_place):
+    """What a function returns is the same with Chainer's sums, and so many were taken in place."""
+    values, expected, found = beside_chainers(run)
+    assert_same(values, expected)
+    assert found == in_place
+
+
 def numbers(shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
@@ -143,9 +150,7 @@ def test_a_gradient_of_several_variables_stays_as_it_is():
         differentiate(result, retain_grad=True)
         return grads(x, *between, convolved.W)
 
-    values, expected, in_place = beside_chainers(run)
-    assert_same(values, expected)
-    assert in_place == 1
+    assert_as_with_chainers(run, in_place=1)
 
 
 @pytest.mark.usefixtures("way")
@@ -181,9 +186,7 @@ def test_gradients_given_to_the_pass_stay_as_they_are():
         (found,) = chainer.grad([y], [x], [gy], [given])
         return [given.array, gy.array, found.array]
 
-    values, expected, in_place = beside_chainers(run)
-    assert_same(values, expected)
-    assert in_place == 1
+    assert_as_with_chainers(run, in_place=1)
 
 
 @pytest.mark.usefixtures("way")
@@ -254,9 +257,7 @@ def test_graphs_that_are_gone_through_once_have_the_same_gradients():
             differentiate(result)
         return grads(x, convolved.W, convolved.b)
 
-    values, expected, in_place = beside_chainers(run)
-    assert_same(values, expected)
-    assert in_place == 1
+    assert_as_with_chainers(run, in_place=1)
 
 
 @pytest.mark.usefixtures("way")
@@ -271,9 +272,7 @@ def test_parts_of_a_model_that_are_computed_again_have_the_same_gradients():
             differentiate(result)
         return grads(x, convolved.W, convolved.b)
 
-    values, expected, in_place = beside_chainers(run)
-    assert_same(values, expected)
-    assert in_place == 1
+    assert_as_with_chainers(run, in_place=1)
 
 
 def test_gradients_that_are_kept_apart_are_added_up_as_by_chainer(way):
@@ -331,9 +330,7 @@ def test_gradients_that_are_not_alike_are_added_by_chainer(make):
             (found,) = chainer.grad([y], [x], [gy], [given])
         return [found.array]
 
-    values, expected, in_place = beside_chainers(run)
-    assert_same(values, expected)
-    assert in_place == 0
+    assert_as_with_chainers(run, in_place=0)
 
 
 def test_an_array_that_is_image_and_weights_gets_all_its_gradients():
