@@ -91,7 +91,8 @@ def test_two_threads_pack_almost_twice_as_fast_as_a_plain_loop(
         processes = get_context("forkserver")
         ready = processes.Barrier(THREADS + 1)
         with ProcessPoolExecutor(THREADS, processes, wait_for_all, (ready,)) as pool:
-            pool.submit(int)
+            for _ in range(THREADS):
+                pool.submit(int)  # each has a process begun
             wait_for_all(ready)
             begin = time.perf_counter()
             loops = [
