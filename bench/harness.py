@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,24 +59,89 @@ class RunFailed(Exception):
         self.status = status
 
 
-def train(case: Case, prefix: Sequence[str] = ()) -> Measurement:
-    """Runs a case in a process of its own.
+class _Run:
+    """A run in a process of its own that does an iteration when it is told to."""
+
+    def __init__(self, case: Case, prefix: Sequence[str]) -> None:
+        self._case = case
+        self._command = [*prefix, sys.executable, "-m", "bench.child", json.dumps(asdict(case))]
+
+    def __enter__(self) -> _Run:
+        self._stderr = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.__exit__(None, None, None)
+        self._stderr.close()
+
+    def step(self) -> None:
+        """Lets it do an iteration."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `answer` will say why it ended
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> str:
+        """Waits until it is ready for an iteration, or has ended, and returns what it said."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            self._stderr.seek(0)
+            raise RunFailed(self._case, status, self._stderr.read())
+        return line
+
+
+def train_in_turn(
+    cases: Sequence[Case], alone: int = 0, prefix: Sequence[str] = ()
+) -> list[Measurement]:
+    """Runs cases in processes of their own: an iteration of the first, one of the second, ...
+
+    So a slow minute hits all of them, even where a run takes minutes. While one works, the others
+    wait.
 
     Args:
-        case: what to train.
-        prefix: a command that is given the run's command line as further arguments.
+        cases: what to train; each has the same number of iterations.
+        alone: how many iterations each does at once before they take turns: a plan counts the
+            time between iterations, so none is to be learnt from ones with a wait between them.
+        prefix: a command that is given the runs' command lines as further arguments.
 
     Returns:
-        What it measured.
+        What each measured.
 
     Raises:
-        RunFailed: the run failed; the end of its standard error is in the message.
+        RunFailed: a run failed; the end of its standard error is in the message.
     """
-    command = [*prefix, sys.executable, "-m", "bench.child", json.dumps(asdict(case))]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if run.returncode != 0:
-        raise RunFailed(case, run.returncode, run.stderr)
-    return Measurement(**json.loads(run.stdout.splitlines()[-1]))
+    (iterations,) = {case.iterations for case in cases}
+    with contextlib.ExitStack() as stack:
+        runs: list[_Run] = []
+        for case in cases:
+            runs.append(stack.enter_context(_Run(case, prefix)))
+            runs[-1].answer()
+            for _ in range(alone):
+                runs[-1].step()
+                runs[-1].answer()
+        for _ in range(iterations - alone):
+            answers = []
+            for run in runs:
+                run.step()
+                answers.append(run.answer())
+        return [Measurement(**json.loads(answer)) for answer in answers]
+
+
+def train(case: Case, prefix: Sequence[str] = ()) -> Measurement:
+    """Runs one case, see `train_in_turn`."""
+    return train_in_turn([case], prefix=prefix)[0]
 
 
 def share_of(stats: dict[str, Any], share: float) -> tuple[int, str]:
