@@ -88,10 +88,11 @@ struct Block {
   Block* staging = nullptr;  // filling: where the bytes are read to
   Fences arrival;            // filling: work that is ordered after them finds the bytes
 
-  // The policy's list of blocks that may be evicted.
-  Block* older = nullptr;
-  Block* newer = nullptr;
-  bool listed = false;
+  // In the list that it is in: the policy's, of blocks that may be evicted, or while it is nobody's
+  // that of the cold or warm blocks of its size.
+  Block* before = nullptr;
+  Block* after = nullptr;
+  bool listed = false;  // in the policy's
 
   bool accessible() const { return swapmem::accessible(state); }
   // An op may begin: its work can at least be ordered after the block's bytes.

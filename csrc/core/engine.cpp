@@ -36,6 +36,7 @@ Engine::Engine(std::unique_ptr<Device> device, std::unique_ptr<Store> store,
                       min_block_bytes, 0, options.budget_bytes, min_block_bytes, "");
   }
   op_name("");
+  faults_.reserve(most_fault_records);
   queue_ = std::make_unique<TransferQueue>(*store_, options.workers, options.chunk_bytes);
 }
 
@@ -54,16 +55,26 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   if (parts.bytes() > budget_.limit_bytes() - held_bytes_) {
     throw_out_of_memory(parts.bytes(), held_bytes_, op);
   }
+  if (!ops.open.empty()) reserve_holds(ops.open.back(), 1 + parts.further);
   Block* first = parts.further > 0
                      ? obtain_parts(lock, parts, op)
                      : obtain(lock, parts.first, Grant::Purpose::array, Wait::yes, op);
+  Fences last_use;  // of its memory
+  try {
+    for (const Block* part = first; part != nullptr; part = part->next_part) {
+      last_use.add(part->last_use);
+    }
+  } catch (...) {
+    put_back(*first);
+    throw;
+  }
   if (zeroed != nullptr) {
     *zeroed = true;
     for (const Block* part = first; part != nullptr; part = part->next_part) {
       *zeroed = *zeroed && part->fresh;
     }
   }
-  const Fences last_use = make_live(*first, bytes, ops, op);
+  make_live(*first, bytes, ops, op);
   const Address address = first->address;
   if (!last_use.empty()) {
     lock.unlock();
@@ -72,10 +83,14 @@ Address Engine::allocate(std::size_t bytes, bool* zeroed) {
   return address;
 }
 
-// From here on the block, or all parts, are an array of so many bytes. Returns what its memory was
-// used for last.
-Fences Engine::make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op) {
-  Fences last_use;
+void Engine::reserve_holds(OpenOp& open, std::size_t more) {
+  const std::size_t needed = open.held.size() + more;
+  if (needed > open.held.capacity()) open.held.reserve(std::max(needed, 2 * open.held.size()));
+}
+
+// From here on the block, or all parts, are an array of so many bytes, held by the innermost op,
+// which has room for it.
+void Engine::make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op) noexcept {
   for (Block* block = &first; block != nullptr; block = block->next_part) {
     block->id = next_id_++;
     block->bytes = std::min(bytes, block->capacity_bytes);
@@ -99,11 +114,9 @@ Fences Engine::make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::u
     record(EventKind::allocate, block, block->bytes, op);
     note(RecordKind::allocate, *block);
     plan_.allocated(*block);
-    last_use.add(block->last_use);
   }
   totals_.peak_live_bytes = std::max(totals_.peak_live_bytes, live_bytes_);
   totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
-  return last_use;
 }
 
 // What the caller does with its new block comes after what the memory was used for before.
@@ -136,15 +149,16 @@ void Engine::free_quick(Address address, std::size_t bytes) {
 }
 
 void Engine::drain_magazine(Lock& lock) {
-  std::vector<Slot> copies;  // of blocks that were copied ahead of need while they waited here
+  // Copies of blocks that were copied ahead of need while they waited here.
+  std::array<Slot, size_class_count> copies;
+  std::size_t count = 0;
   magazine_.drain([&](Address address) {
-    Slot copy;
-    free_locked(live_array(address), copy, 0);
-    if (copy) copies.push_back(copy);
+    free_locked(live_array(address), copies[count], 0);
+    if (copies[count]) ++count;
   });
-  if (copies.empty()) return;
+  if (count == 0) return;
   lock.unlock();
-  for (const Slot& copy : copies) store_->release(copy);
+  for (std::size_t i = 0; i < count; ++i) store_->release(copies[i]);
   lock.lock();
 }
 

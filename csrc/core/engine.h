@@ -6,8 +6,9 @@
 //   wait, so `free` is quick and may come from a garbage collection in the middle of anything.
 // - `allocate` and `begin_op` may wait for copies; nothing they wait for needs the caller. Where
 //   work is queued, begin_op waits only until the copies are queued, too.
-// - Errors: OutOfMemory, StoreError, DeviceError, InvalidBlock. A call that throws has changed
-//   nothing that the caller sees: no block lost, none moved, no op opened.
+// - Errors: OutOfMemory, StoreError, DeviceError, InvalidBlock, and std::bad_alloc where the
+//   bookkeeping itself gets no memory. A call that throws has changed nothing that the caller sees:
+//   no block lost, none moved, no op opened.
 // - What is held (by open ops, by pins) is never evicted: Σ capacity of held blocks <= budget.
 // - An address is a block's for as long as it is allocated, whether its memory is there or not.
 // - Of an array that has parts any address stands for all of them.
@@ -17,7 +18,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -150,6 +151,7 @@ class Engine {
   };
   bool iterates(const ThreadOps& ops) const { return &ops == iterating_; }
   enum class Wait { no, yes };
+  using Bounds = std::list<PlanRun::Bound>;  // nodes go from one to another
 
   // memory.cpp: room within the budget
   bool may_evict(const Block& block) const { return sees_touches_ || block.offered; }
@@ -158,6 +160,7 @@ class Engine {
   Block* obtain(Lock& lock, SizeClass size, Grant::Purpose purpose, Wait wait, std::uint32_t op,
                 Block* part = nullptr);
   Block* obtain_parts(Lock& lock, const Parts& parts, std::uint32_t op);
+  void put_back(Block& first, const Block* end = nullptr);
   void await_grant(Lock& lock, SizeClass size, Block* part, Grant& grant, std::uint32_t op);
   bool make_room(Lock& lock, std::size_t need_bytes);
   void clean_ahead();
@@ -170,11 +173,13 @@ class Engine {
 
   // moves.cpp: copies, and what follows from them
   void start_cleaning(Block& block, Priority priority, bool evict_next);
+  bool try_cleaning(Block& block, Priority priority, bool evict_next);
   void request_eviction(Block& block);
   void forget_eviction(Block& block);
   bool prepare_cleaning(Block& block, Job& job);
   void complete_cleaning(Block& block, Job& job);
   void evict(Lock& lock, Block& block);
+  void try_evict(Lock& lock, Block& block);
   void release(Lock& lock, Slot copy);
   void give_up(Span span);
   void start_filling(Block& block, Block& staging, Priority priority);
@@ -188,6 +193,7 @@ class Engine {
   // planned.cpp: what a plan asks for
   void start_recording(const ThreadOps& ops);
   void note(RecordKind kind, const Block& block);
+  void ask_for(std::span<const std::uint32_t> numbers, Bounds& list);
   void leave_planned(Lock& lock);
   void fetch_planned(Lock& lock);
   bool fetch_now(Lock& lock, const PlanRun::Bound& bound);
@@ -215,7 +221,8 @@ class Engine {
   Block* find_array(Address address) const;  // the first part of its array
   Block& live_array(Address address);        // likewise
 
-  Fences make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op);
+  static void reserve_holds(OpenOp& open, std::size_t more);
+  void make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op) noexcept;
   void order(Address address, const Fences& last_use);
   void free_further(Block& second, Fence last_use);
   void free_locked(Block& block, Slot& copy, Fence last_use);
@@ -258,7 +265,8 @@ class Engine {
   BusyTime out_busy_;
   BusyTime in_busy_;
   Trace trace_;
-  std::vector<FaultRecord> faults_;
+  static constexpr std::size_t most_fault_records = std::size_t{1} << 16;
+  std::vector<FaultRecord> faults_;  // with room for as many
   // Faults of one thread at the same few blocks, without an allocation, free or op between them.
   struct Circle {
     std::array<std::uint64_t, 16> blocks{};
@@ -276,8 +284,8 @@ class Engine {
   std::atomic<bool> recording_{false};
   PlanRun plan_;
   // What the plan has asked for and what could not be done at once, in order.
-  std::deque<PlanRun::Bound> to_leave_;
-  std::deque<PlanRun::Bound> to_fetch_;
+  Bounds to_leave_;
+  Bounds to_fetch_;
   bool fetching_ = false;             // a thread is working on to_fetch_
   std::size_t waiting_for_room_ = 0;  // threads; fetches take nothing from them
 

@@ -12,7 +12,6 @@ constexpr int faults_of_a_circle = 256;
 // The share of its time that such a thread computes: 1 % was seen, against 8 % in a loop
 // that adds one to its arrays.
 constexpr double most_busy_of_idle = 0.03;
-constexpr std::size_t most_fault_records = 1 << 16;
 
 }  // namespace
 

@@ -76,27 +76,38 @@ Block* Frames::take_parts(const Parts& parts) {
     }
     return part == nullptr;
   };
-  auto& waiting = first_parts_[parts.bytes()];
+  auto& [waiting, arrays] = first_parts_[parts.bytes()];
   const auto found = std::find_if(waiting.rbegin(), waiting.rend(), is_free);
   if (found != waiting.rend()) {
     Block* first = *found;
     waiting.erase(std::next(found).base());
     return first;
   }
+  waiting.reserve(arrays + 1);
   // All of them or none: a part alone would be lost.
-  if (parts.bytes() + frame_bytes_ > region_.end() - next_address_) throw_used_up();
-  Block* const first = carve(parts.first, true);
-  Block* last = first;
-  for (std::size_t i = 0; i < parts.further; ++i) {
-    Block* part = carve(size_class(parts.further_bytes));
-    part->first_part = first;
-    last = last->next_part = part;
+  const std::size_t blocks_before = blocks_.size();
+  const std::size_t granules_before = index_.size();
+  const Address next_before = next_address_;
+  try {
+    Block* const first = carve(parts.first, true);
+    Block* last = first;
+    for (std::size_t i = 0; i < parts.further; ++i) {
+      Block* part = carve(size_class(parts.further_bytes));
+      part->first_part = first;
+      last = last->next_part = part;
+    }
+    ++arrays;
+    return first;
+  } catch (...) {
+    while (blocks_.size() > blocks_before) blocks_.pop_back();
+    index_.resize(granules_before);
+    next_address_ = next_before;
+    throw;
   }
-  return first;
 }
 
-void Frames::put_parts(Block& first) {
-  first_parts_[array_bytes(first)].push_back(&first);
+void Frames::put_parts(Block& first) noexcept {
+  first_parts_.find(array_bytes(first))->second.waiting.push_back(&first);
 }
 
 Block* Frames::find(Address address) {
@@ -109,80 +120,80 @@ Block* Frames::find(Address address) {
 Block* Frames::take_cold(SizeClass size) {
   auto& list = cold_[size.index];
   if (list.empty()) return carve(size);
-  Block* block = list.back();
-  list.pop_back();
+  Block* block = list.last();
+  list.remove(*block);
   return block;
 }
 
-void Frames::put_cold(Block& block) {
+void Frames::put_cold(Block& block) noexcept {
   if (block.state != State::cold) transition(block, State::cold);
   block.warm_bytes = 0;
   block.sealed = false;
   block.last_use.clear();
-  if (!block.is_part()) cold_[block.size_class].push_back(&block);
+  if (!block.is_part()) cold_[block.size_class].push_back(block);
 }
 
-void Frames::put_warm(Block& block) {
+void Frames::put_warm(Block& block) noexcept {
   transition(block, State::warm);
   block.warm_bytes = block.capacity_bytes;
   warm_bytes_ += block.warm_bytes;
   auto& list = warm_[block.size_class];
   if (block.is_part()) {
-    list.push_front(&block);
+    list.push_front(block);
   } else {
-    list.push_back(&block);
+    list.push_back(block);
   }
 }
 
-void Frames::return_warm(Block& block) {
+void Frames::return_warm(Block& block) noexcept {
   warm_bytes_ += block.warm_bytes;
-  warm_[block.size_class].push_front(&block);
+  warm_[block.size_class].push_front(block);
 }
 
 Block* Frames::take_warm() {
   for (auto& list : warm_) {
     if (list.empty()) continue;
-    Block* block = list.front();
-    list.pop_front();
+    Block* block = list.first();
+    list.remove(*block);
     warm_bytes_ -= block->warm_bytes;
     return block;
   }
   return nullptr;
 }
 
-Block* Frames::pop_warm(std::size_t index) {
-  Block* block = warm_[index].front();
-  warm_[index].pop_front();
-  warm_bytes_ -= block->warm_bytes;
-  return block;
-}
-
 // The smallest warm block that holds the need alone, else the largest that holds a frame.
-Block* Frames::take_frames_donor(std::size_t need_bytes) {
+Block* Frames::frames_donor(std::size_t need_bytes) const {
   const std::size_t fitting = size_class(need_bytes).index;
   for (std::size_t i = fitting; i < size_class_count; ++i) {
-    if (!warm_[i].empty()) return pop_warm(i);
+    if (!warm_[i].empty()) return warm_[i].first();
   }
   for (std::size_t i = fitting; i-- > first_large_;) {
-    if (!warm_[i].empty()) return pop_warm(i);
+    if (!warm_[i].empty()) return warm_[i].first();
   }
   return nullptr;
 }
 
 // The smallest warm block without frames that holds the need alone.
-Block* Frames::take_loose_donor(std::size_t need_bytes) {
+Block* Frames::loose_donor(std::size_t need_bytes) const {
   for (std::size_t i = size_class(need_bytes).index; i < first_large_; ++i) {
-    if (!warm_[i].empty()) return pop_warm(i);
+    if (!warm_[i].empty()) return warm_[i].first();
   }
   return nullptr;
 }
 
 // The largest warm block without frames.
-Block* Frames::take_loose() {
+Block* Frames::loose_block() const {
   for (std::size_t i = first_large_; i-- > 0;) {
-    if (!warm_[i].empty()) return pop_warm(i);
+    if (!warm_[i].empty()) return warm_[i].first();
   }
   return nullptr;
+}
+
+// Out of its list until its memory has left.
+void Frames::enlist(Block& donor, Grant& grant) {
+  grant.donors.push_back({&donor, donor.warm_bytes});
+  warm_[donor.size_class].remove(donor);
+  warm_bytes_ -= donor.warm_bytes;
 }
 
 // Takes frames off the end of a donor, or all that a block smaller than a frame has. The head of
@@ -206,15 +217,16 @@ Grant::Piece Frames::take_piece(std::size_t bytes, Pieces& leftovers, Grant& gra
   auto source = std::find_if(leftovers.begin(), leftovers.end(),
                              [&](const auto& piece) { return piece.span.bytes >= bytes; });
   if (source == leftovers.end()) {
-    Block* donor = take_loose_donor(bytes);
-    if (donor == nullptr && !grant.donors.empty() && grant.donors.back()->warm_bytes != 0) {
-      donor = grant.donors.back();
-      grant.donors.pop_back();
-    } else if (donor == nullptr) {
-      donor = take_frames_donor(frame_bytes_);
+    Block* donor = loose_donor(bytes);
+    const bool is_begun =
+        donor == nullptr && !grant.donors.empty() && grant.donors.back().block->warm_bytes != 0;
+    if (is_begun) {
+      donor = grant.donors.back().block;
+    } else {
+      if (donor == nullptr) donor = frames_donor(frame_bytes_);
+      if (donor == nullptr) return {};
+      enlist(*donor, grant);
     }
-    if (donor == nullptr) return {};
-    grant.donors.push_back(donor);
     const Span span = take_off(*donor, frame_bytes_, leftovers);
     source = leftovers.insert(leftovers.end(), {span, donor->last_use});
   }
@@ -231,17 +243,18 @@ std::size_t Frames::park(Grant::Piece loose, Grant& grant) {
   while (left.bytes >= min_block_bytes) {
     SizeClass size = size_class(left.bytes);
     if (size.bytes > left.bytes) size = size_class_at(size.index - 1);
-    Block* block = nullptr;
+    grant.parked.push_back(nullptr);
     try {
-      block = take_cold(size);
+      grant.parked.back() = take_cold(size);
     } catch (const DeviceError&) {
+      grant.parked.pop_back();
       break;  // no addresses are left to wait behind
     }
-    left.bytes -= size.bytes;
-    block->last_use = loose.last_use;
-    grant.moves.push_back({left.end(), block->address, size.bytes, loose.last_use});
-    grant.parked.push_back(block);
     in_flight_bytes_ += size.bytes;
+    Block& block = *grant.parked.back();
+    left.bytes -= size.bytes;
+    block.last_use = loose.last_use;
+    grant.moves.push_back({left.end(), block.address, size.bytes, loose.last_use});
   }
   if (left.bytes != 0) grant.drops.push_back(loose);
   return left.bytes;
@@ -249,24 +262,25 @@ std::size_t Frames::park(Grant::Piece loose, Grant& grant) {
 
 bool Frames::grant(SizeClass size, Grant& out, Block* part) {
   auto& list = warm_[size.index];
-  auto warm = list.end();
-  if (part != nullptr) {
-    warm = std::find(list.begin(), list.end(), part);
-    if (warm == list.end() && part->state != State::cold) return false;
-  } else if (!list.empty() && !list.back()->is_part()) {
-    warm = std::prev(list.end());
+  Block* warm = nullptr;
+  if (part == nullptr) {
+    if (!list.empty() && !list.last()->is_part()) warm = list.last();
+  } else if (part->state != State::cold) {
+    if (part->state != State::warm || !list.contains(*part)) return false;
+    warm = part;
   }
-  const std::size_t have = warm == list.end() ? 0 : (*warm)->warm_bytes;
+  const std::size_t have = warm == nullptr ? 0 : warm->warm_bytes;
   if (size.bytes - have > budget_.room_bytes() + warm_bytes_ - have) return false;
 
   Block* block = part;
-  if (warm != list.end()) {
-    block = *warm;
-    list.erase(warm);
+  if (warm != nullptr) {
+    block = warm;
+    list.remove(*warm);
   } else if (block == nullptr) {
     block = take_cold(size);
   }
   warm_bytes_ -= have;
+  const bool sealed_before = block->sealed;
   // A range that has lost part of its memory to others is complete again only after commit.
   out.commit = block->sealed || have < size.bytes;
   block->fresh = have == 0 && device_.commits_zeros();
@@ -274,8 +288,35 @@ bool Frames::grant(SizeClass size, Grant& out, Block* part) {
   block->warm_bytes = 0;
   transition(*block, State::staging);
   out.block = block;
-  if (have < size.bytes) collect(have, out);
+  if (have == size.bytes) return true;
+  try {
+    collect(have, out);
+  } catch (...) {
+    forget(out);
+    if (have == 0) {
+      put_cold(*block);
+    } else {
+      transition(*block, State::warm);
+      block->warm_bytes = have;
+      block->sealed = sealed_before;
+      return_warm(*block);
+    }
+    throw;
+  }
   return true;
+}
+
+// Of a grant that could not be made.
+void Frames::forget(const Grant& grant) noexcept {
+  for (const Grant::Donor& donor : grant.donors) {
+    donor.block->warm_bytes = donor.had_bytes;
+    return_warm(*donor.block);
+  }
+  for (Block* block : grant.parked) {
+    if (block == nullptr) continue;
+    in_flight_bytes_ -= block->capacity_bytes;
+    put_cold(*block);
+  }
 }
 
 // Finds memory for what the granted block lacks behind its first `have` bytes. Frames come from
@@ -296,10 +337,10 @@ void Frames::collect(std::size_t have, Grant& out) {
 
   Address at = block.address + have + loose;
   while (frames > 0 && lacks()) {
-    Block* donor = take_frames_donor(frames);
+    Block* donor = frames_donor(frames);
     if (donor == nullptr) break;
+    enlist(*donor, out);
     const Span taken = take_off(*donor, frames, leftovers);
-    out.donors.push_back(donor);
     out.moves.push_back({taken.address, at, taken.bytes, donor->last_use});
     block.last_use.add(donor->last_use);
     at += taken.bytes;
@@ -316,10 +357,10 @@ void Frames::collect(std::size_t have, Grant& out) {
   if (!out.moves.empty()) block.fresh = false;
   while (lacks()) {
     if (leftovers.empty()) {
-      Block* donor = take_loose();
+      Block* donor = loose_block();
+      enlist(*donor, out);
       const Span all = take_off(*donor, donor->warm_bytes, leftovers);
       leftovers.push_back({all, donor->last_use});
-      out.donors.push_back(donor);
     }
     dropped += leftovers.back().span.bytes;
     out.drops.push_back(leftovers.back());
@@ -351,8 +392,8 @@ void Frames::apply(const Grant& grant, Grant::Purpose purpose) {
 }
 
 // The bookkeeping that follows the device calls, whether they took effect or not.
-void Frames::let_donors_go(const Grant& grant) {
-  for (Block* donor : grant.donors) {
+void Frames::let_donors_go(const Grant& grant) noexcept {
+  for (const auto& [donor, _] : grant.donors) {
     if (donor->warm_bytes == 0) {
       put_cold(*donor);
     } else {
@@ -364,7 +405,7 @@ void Frames::let_donors_go(const Grant& grant) {
   budget_.release(grant.spare_bytes);
 }
 
-void Frames::settle(const Grant& grant) {
+void Frames::settle(const Grant& grant) noexcept {
   let_donors_go(grant);
   for (Block* block : grant.parked) {
     put_warm(*block);
@@ -372,7 +413,7 @@ void Frames::settle(const Grant& grant) {
   }
 }
 
-void Frames::revoke(const Grant& grant) {
+void Frames::revoke(const Grant& grant) noexcept {
   let_donors_go(grant);
   for (Block* block : grant.parked) {
     budget_.release(block->capacity_bytes);
@@ -382,21 +423,21 @@ void Frames::revoke(const Grant& grant) {
   put_cold(*grant.block);
 }
 
-void Frames::undo(const Grant& grant) {
+void Frames::undo(const Grant& grant) noexcept {
   // Which calls took effect is not known: nothing may be left behind any of the spans.
-  Pieces pieces = grant.drops;
-  for (const Grant::Move& move : grant.moves) {
-    pieces.push_back({{move.from, move.bytes}, move.last_use});
-    pieces.push_back({{move.to, move.bytes}, move.last_use});
-  }
-  pieces.push_back({grant.block->span(), grant.block->last_use});
-  for (const Grant::Piece& piece : pieces) {
+  const auto give_up = [this](Span span, const Fences& last_use) {
     try {
-      device_.decommit(piece.span, piece.last_use);
-    } catch (const DeviceError&) {
+      device_.decommit(span, last_use);
+    } catch (...) {
       // The error that led here is the one that is reported.
     }
+  };
+  for (const Grant::Piece& drop : grant.drops) give_up(drop.span, drop.last_use);
+  for (const Grant::Move& move : grant.moves) {
+    give_up({move.from, move.bytes}, move.last_use);
+    give_up({move.to, move.bytes}, move.last_use);
   }
+  give_up(grant.block->span(), grant.block->last_use);
 }
 
 }  // namespace swapmem

@@ -21,6 +21,8 @@
 //
 // Threads: the engine's lock protects everything but `apply` and `undo`, which make the device
 // calls of a grant and touch only ranges that the grant has taken out of the lists.
+//
+// Errors: whatever throws, std::bad_alloc too, has changed nothing. What gives back never does.
 #pragma once
 
 #include <array>
@@ -30,6 +32,7 @@
 #include <vector>
 
 #include "core/block.h"
+#include "core/block_list.h"
 #include "core/budget.h"
 #include "core/device.h"
 #include "core/size_class.h"
@@ -49,12 +52,16 @@ struct Grant {
     Span span;
     Fences last_use;
   };
+  struct Donor {
+    Block* block;
+    std::size_t had_bytes;
+  };
   Block* block = nullptr;    // taken out of the lists; fully charged
   bool commit = false;       // (part of) the range has no access yet
   std::vector<Piece> drops;  // memory that is given back, before anything is committed
   std::vector<Move> moves;   // memory of donors that is moved behind the block, or parked
   bool device_work() const { return commit; }  // drops and moves imply it
-  std::vector<Block*> donors;                  // out of the lists until their memory has left
+  std::vector<Donor> donors;                   // out of the lists until their memory has left
   std::vector<Block*> parked;   // cold blocks that take what is left over of the donors
   std::size_t spare_bytes = 0;  // dropped and not needed: charged until the drops are done
 };
@@ -89,20 +96,21 @@ class Frames {
   // The first of adjoining blocks that are nobody's, for an array of several parts. They have to be
   // granted, or given back.
   Block* take_parts(const Parts& parts);
-  void put_parts(Block& first);
+  void put_parts(Block& first) noexcept;
 
   void apply(const Grant& grant, Grant::Purpose purpose);  // the device calls, without the lock
-  void settle(const Grant& grant);                         // then: the donors can be used again
-  void undo(const Grant& grant);    // the device calls, without the lock, after apply has thrown
-  void revoke(const Grant& grant);  // then: the block is cold again and uncharged
+  void settle(const Grant& grant) noexcept;                // then: the donors can be used again
+  // The device calls, without the lock, after apply has thrown.
+  void undo(const Grant& grant) noexcept;
+  void revoke(const Grant& grant) noexcept;  // then: the block is cold again and uncharged
 
   Block* take_cold(SizeClass size);
-  void put_cold(Block& block);  // state becomes cold if it is not
-  void put_warm(Block& block);  // block.warm_bytes == capacity_bytes: charged as before
+  void put_cold(Block& block) noexcept;  // state becomes cold if it is not
+  void put_warm(Block& block) noexcept;  // with all its memory: charged as before
 
   // Takes the longest waiting warm block out of its list, for trim; nullptr if there is none.
   Block* take_warm();
-  void return_warm(Block& block);  // it has to wait on
+  void return_warm(Block& block) noexcept;  // it has to wait on
 
   Block* find(Address address);  // the block whose range holds the address, or nullptr
   std::size_t warm_bytes() const { return warm_bytes_; }
@@ -115,15 +123,16 @@ class Frames {
 
   Block* carve(SizeClass size, bool ends_with_frame = false);
   [[noreturn]] void throw_used_up() const;
-  Block* pop_warm(std::size_t index);
-  Block* take_frames_donor(std::size_t need_bytes);
-  Block* take_loose_donor(std::size_t need_bytes);
-  Block* take_loose();
+  Block* frames_donor(std::size_t need_bytes) const;
+  Block* loose_donor(std::size_t need_bytes) const;
+  Block* loose_block() const;
+  void enlist(Block& donor, Grant& grant);
   Span take_off(Block& donor, std::size_t most_bytes, Pieces& leftovers);
   Grant::Piece take_piece(std::size_t bytes, Pieces& leftovers, Grant& grant);
   std::size_t park(Grant::Piece loose, Grant& grant);
   void collect(std::size_t have, Grant& out);
-  void let_donors_go(const Grant& grant);
+  void forget(const Grant& grant) noexcept;
+  void let_donors_go(const Grant& grant) noexcept;
 
   Device& device_;
   Budget& budget_;
@@ -135,12 +144,17 @@ class Frames {
   Address next_address_;              // of the part of the region that no block has yet
   std::deque<Block> blocks_;          // addresses of blocks are stable
   std::vector<std::uint32_t> index_;  // by granule of the region: number of the block + 1
-  std::array<std::vector<Block*>, size_class_count> cold_;
+  std::array<BlockList, size_class_count> cold_;
   // The longest waiting at the front, where parts go, too: their memory is taken first, since no
   // other array can have their addresses.
-  std::array<std::deque<Block*>, size_class_count> warm_;
-  std::unordered_map<std::size_t, std::vector<Block*>> first_parts_;  // by the bytes of all parts
-  std::size_t warm_bytes_ = 0;                                        // Σ warm_bytes over warm_
+  std::array<BlockList, size_class_count> warm_;
+  // waiting.capacity() >= arrays, of which there are so many: none is refused.
+  struct FirstParts {
+    std::vector<Block*> waiting;
+    std::size_t arrays = 0;
+  };
+  std::unordered_map<std::size_t, FirstParts> first_parts_;  // by the bytes of all parts
+  std::size_t warm_bytes_ = 0;                               // Σ warm_bytes over warm_
   std::size_t in_flight_bytes_ = 0;  // Σ parked and spare bytes of grants that are being applied
 };
 

@@ -75,13 +75,18 @@ Block* Engine::obtain_parts(Lock& lock, const Parts& parts, std::uint32_t op) {
     try {
       obtain(lock, size_class(part->capacity_bytes), Grant::Purpose::array, Wait::yes, op, part);
     } catch (...) {
-      for (Block* there = first; there != part; there = there->next_part) frames_.put_warm(*there);
-      frames_.put_parts(*first);
-      changed();
+      put_back(*first, part);
       throw;
     }
   }
   return first;
+}
+
+// A block that was obtained, or parts of which those before `end` were, and that nobody needs.
+void Engine::put_back(Block& first, const Block* end) {
+  for (Block* part = &first; part != end; part = part->next_part) frames_.put_warm(*part);
+  if (first.is_part()) frames_.put_parts(first);
+  changed();
 }
 
 // Makes room, and waits for it.
@@ -166,8 +171,9 @@ void Engine::clean_ahead() {
   std::size_t ready = budget_.room_bytes() + frames_.warm_bytes() + leaving_bytes_;
   for (Block* block = policy_->first(); block != nullptr && ready < target;
        block = policy_->next(*block)) {
-    if (block->state == State::resident && !block->busy && !block->error) {
-      start_cleaning(*block, Priority::background, false);
+    if (block->state == State::resident && !block->busy && !block->error &&
+        !try_cleaning(*block, Priority::background, false)) {
+      return;
     }
     ready += block->capacity_bytes;
   }

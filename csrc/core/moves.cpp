@@ -1,6 +1,7 @@
 // Engine: copies between the tiers, and what follows when they complete. The functions that take a
 // Lock release it around device and store calls; `prepare_*` and `complete_*` run on workers.
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "core/clock.h"
@@ -20,22 +21,34 @@ std::size_t copied_bytes(const Block& block) {
 // --- out: resident -> cleaning -> clean -> evicting -> out
 
 void Engine::start_cleaning(Block& block, Priority priority, bool evict_next) {
-  never_swapped_ = false;
-  transition(block, State::cleaning);
-  block.error = nullptr;
   auto job = std::make_shared<Job>();
   job->direction = Direction::out;
   job->address = block.address;
   job->bytes = copied_bytes(block);
   job->prepare = [this, &block](Job& self) { return prepare_cleaning(block, self); };
   job->complete = [this, &block](Job& self) { complete_cleaning(block, self); };
-  block.job = job;
+  // Before anything is changed: there may be no memory for it. No worker gets further with it than
+  // to the engine's lock.
+  queue_->submit(job, priority);
+  never_swapped_ = false;
+  transition(block, State::cleaning);
+  block.error = nullptr;
+  block.job = std::move(job);
   ++under_way_;
   if (evict_next) {
     block.evict_next = true;
     leaving_bytes_ += block.capacity_bytes;
   }
-  queue_->submit(job, priority);
+}
+
+// For copies that nobody waits for yet. False if there is no memory for what one takes.
+bool Engine::try_cleaning(Block& block, Priority priority, bool evict_next) {
+  try {
+    start_cleaning(block, priority, evict_next);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
 }
 
 void Engine::request_eviction(Block& block) {
@@ -114,12 +127,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
     finish_free(block);
     block.sealed = true;  // cancelled before or after it was made read-only
   } else if (copied && leaving && block.holds == 0) {
-    try {
-      evict(lock, block);
-    } catch (const DeviceError&) {
-      block.error = last_error_ = std::current_exception();
-      ++errors_;
-    }
+    try_evict(lock, block);
     fetch_planned(lock);
   }
   release(lock, unused);  // before drain may return
@@ -187,6 +195,16 @@ void Engine::evict(Lock& lock, Block& block) {
   changed();
 }
 
+// Where it cannot even begin the block stays, and whoever waits for room is told.
+void Engine::try_evict(Lock& lock, Block& block) {
+  try {
+    evict(lock, block);
+  } catch (...) {
+    block.error = last_error_ = std::current_exception();
+    ++errors_;
+  }
+}
+
 // Gives a copy that is of no use any more back to the store; none is fine.
 void Engine::release(Lock& lock, Slot copy) {
   if (!copy) return;
@@ -212,19 +230,21 @@ void Engine::swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op) 
   Block* staging = obtain(lock, size, Grant::Purpose::fill, wait, op);
   if (staging == nullptr) return;
   if (block.id == id && block.state == State::out) {
+    try {
+      start_filling(block, *staging, wait == Wait::no ? Priority::prefetch : Priority::demand_in);
+    } catch (...) {
+      staging->sealed = true;
+      put_back(*staging);
+      throw;
+    }
     totals_.by_op[op].swap_in_bytes += copied_bytes(block);
-    start_filling(block, *staging, wait == Wait::no ? Priority::prefetch : Priority::demand_in);
   } else {
-    frames_.put_warm(*staging);  // another thread was faster
     staging->sealed = true;
-    changed();
+    put_back(*staging);  // another thread was faster
   }
 }
 
 void Engine::start_filling(Block& block, Block& staging, Priority priority) {
-  transition(block, State::filling);
-  block.staging = &staging;
-  block.error = nullptr;
   auto job = std::make_shared<Job>();
   job->direction = Direction::in;
   job->slot = block.copy;
@@ -249,9 +269,12 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
     };
   }
   job->complete = [this, &block](Job& self) { complete_filling(block, self); };
-  block.job = job;
+  queue_->submit(job, priority);  // before anything is changed, as in start_cleaning
+  transition(block, State::filling);
+  block.staging = &staging;
+  block.error = nullptr;
+  block.job = std::move(job);
   ++under_way_;
-  queue_->submit(job, priority);
 }
 
 void Engine::complete_filling(Block& block, Job& job) {

@@ -38,9 +38,9 @@ struct Event {
 // The last `capacity` events.
 class Trace {
  public:
-  explicit Trace(std::size_t capacity) : capacity_(capacity) {}
+  explicit Trace(std::size_t capacity) : capacity_(capacity) { events_.reserve(capacity); }
 
-  void add(const Event& event) {
+  void add(const Event& event) noexcept {
     if (events_.size() < capacity_) {
       events_.push_back(event);
     } else {

@@ -96,20 +96,26 @@ Engine::ThreadOps& Engine::thread_ops() {
   thread_local std::uint64_t cached_serial = 0;
   thread_local ThreadOps* cached = nullptr;
   if (cached_serial != serial_) {
-    auto& ops = threads_[std::this_thread::get_id()];
-    if (!ops) ops = std::make_unique<ThreadOps>();
-    ops->thread = static_cast<int>(gettid());
-    cached = ops.get();
+    const auto id = std::this_thread::get_id();
+    auto known = threads_.find(id);
+    if (known == threads_.end()) known = threads_.emplace(id, std::make_unique<ThreadOps>()).first;
+    cached = known->second.get();
+    cached->thread = static_cast<int>(gettid());
     cached_serial = serial_;
   }
   return *cached;
 }
 
 std::uint32_t Engine::op_name(const std::string& op) {
-  const auto [it, added] =
-      op_index_.try_emplace(op, static_cast<std::uint32_t>(totals_.by_op.size()));
-  if (added) totals_.by_op.emplace_back().name = op;
-  return it->second;
+  if (const auto known = op_index_.find(op); known != op_index_.end()) return known->second;
+  totals_.by_op.push_back({.name = op});
+  try {
+    return op_index_.emplace(op, static_cast<std::uint32_t>(totals_.by_op.size() - 1))
+        .first->second;
+  } catch (...) {
+    totals_.by_op.pop_back();
+    throw;
+  }
 }
 
 std::size_t Engine::begin_op(const std::string& op, std::span<const Address> touched) {
@@ -119,25 +125,27 @@ std::size_t Engine::begin_op(const std::string& op, std::span<const Address> tou
   const double begun = now_seconds();
   ThreadOps& ops = thread_ops();
   OpenOp open{op_name(op), begun, 0, {}};
+  const std::size_t depth = ops.open.size();
+  ops.open.reserve(depth + 1);
   if (iterating_ == nullptr) start_recording(ops);
   if (iterates(ops) && ops.open.empty()) {
     recorder_.add({.seconds = begun, .op = open.name, .kind = RecordKind::begin_op});
     plan_.begin_op(open.name);
   }
-  std::size_t touched_bytes = 0;
-  for (const Address address : touched) {
-    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
-      const std::pair<Block*, std::uint64_t> item(block, block->id);
-      if (std::find(open.held.begin(), open.held.end(), item) != open.held.end()) continue;
-      open.held.push_back(item);
-      touched_bytes += block->capacity_bytes;
-      hold(*block);
-      if (iterates(ops)) note(RecordKind::touch, *block);
-    }
-  }
-  open.peak_bytes = held_bytes_;
-  record(EventKind::begin_op, nullptr, touched_bytes, open.name);
   try {
+    std::size_t touched_bytes = 0;
+    for (const Address address : touched) {
+      for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+        const std::pair<Block*, std::uint64_t> item(block, block->id);
+        if (std::find(open.held.begin(), open.held.end(), item) != open.held.end()) continue;
+        open.held.push_back(item);
+        touched_bytes += block->capacity_bytes;
+        hold(*block);
+        if (iterates(ops)) note(RecordKind::touch, *block);
+      }
+    }
+    open.peak_bytes = held_bytes_;
+    record(EventKind::begin_op, nullptr, touched_bytes, open.name);
     if (held_bytes_ > budget_.limit_bytes()) {
       throw_out_of_memory(touched_bytes, held_bytes_ - touched_bytes, open.name);
     }
@@ -158,11 +166,10 @@ std::size_t Engine::begin_op(const std::string& op, std::span<const Address> tou
     }
     throw;
   }
-  const std::size_t depth = ops.open.size();
   ops.open.push_back(std::move(open));
   if (depth > 0 || !iterates(ops)) return depth;
   if (plan_.follows()) {
-    for (const std::uint32_t number : plan_.fetch()) to_fetch_.push_back(plan_.bound(number));
+    ask_for(plan_.fetch(), to_fetch_);
     leave_planned(lock);
     fetch_planned(lock);
   }
@@ -175,6 +182,13 @@ std::size_t Engine::begin_op(const std::string& op, std::span<const Address> tou
 
 void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
                       const Stamp& ended) {
+  // What may fail for want of memory comes first.
+  if (ops.open.size() > 1) {
+    reserve_holds(ops.open[ops.open.size() - 2], ops.open.back().held.size());
+  }
+  for (const auto& [block, id] : ops.open.back().held) {
+    if (block->id == id) block->last_use.add(last_use);
+  }
   OpenOp open = std::move(ops.open.back());
   ops.open.pop_back();
   for (const Address address : retire) {
@@ -188,7 +202,6 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
   for (const auto& item : open.held) {
     auto& [block, id] = item;
     if (block->id != id) continue;
-    block->last_use.add(last_use);
     if (ops.open.empty()) {
       unhold(*block);
     } else {
@@ -210,7 +223,7 @@ void Engine::close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retir
     recorder_.add({.seconds = now, .op = open.name, .kind = RecordKind::end_op}, ended, now);
     if (plan_.follows()) {
       plan_.end_op();
-      for (const std::uint32_t number : plan_.leave()) to_leave_.push_back(plan_.bound(number));
+      ask_for(plan_.leave(), to_leave_);
       leave_planned(lock);
       fetch_planned(lock);
     }

@@ -6,15 +6,15 @@
 namespace swapmem {
 
 void PlanRun::set(std::shared_ptr<const Plan> plan, std::vector<Bound> bound) {
+  decltype(made_) made;
+  for (std::uint32_t i = 0; plan != nullptr && i < plan->blocks.size(); ++i) {
+    const PlanBlock& block = plan->blocks[i];
+    if (block.slot != no_plan_block) made.emplace(key(block.slot, block.ordinal), i);
+  }
   plan_ = std::move(plan);
   bound_ = std::move(bound);
+  made_ = std::move(made);
   follows_ = false;
-  made_.clear();
-  if (plan_ == nullptr) return;
-  for (std::uint32_t i = 0; i < plan_->blocks.size(); ++i) {
-    const PlanBlock& block = plan_->blocks[i];
-    if (block.slot != no_plan_block) made_.emplace(key(block.slot, block.ordinal), i);
-  }
 }
 
 void PlanRun::miss() {
@@ -28,11 +28,11 @@ void PlanRun::end_iteration() {
 }
 
 void PlanRun::begin_iteration() {
-  follows_ = plan_ != nullptr;
+  follows_ = false;
   next_op_ = 0;
   slot_ = ordinal_ = 0;
   need_bytes_ = 0;
-  if (!follows_) return;
+  if (plan_ == nullptr) return;
   std::vector<Bound> bound(bound_.size());
   for (std::uint32_t i = 0; i < bound.size(); ++i) {
     const PlanBlock& block = plan_->blocks[i];
@@ -43,6 +43,7 @@ void PlanRun::begin_iteration() {
     }
   }
   bound_ = std::move(bound);
+  follows_ = true;
 }
 
 void PlanRun::begin_op(std::uint32_t op) {

@@ -68,6 +68,8 @@ class PlanRun {
   void begin_op(std::uint32_t op);
   void allocated(Block& block);
   void end_op();
+  // The iteration cannot be followed: the plan is left until the next.
+  void miss();
   // How often an iteration was not what the plan expects: another op or size, or a short one.
   std::uint64_t misses() const { return misses_; }
 
@@ -82,7 +84,6 @@ class PlanRun {
   std::size_t need_bytes() const { return follows_ ? need_bytes_ : 0; }
 
  private:
-  void miss();
   static std::uint64_t key(std::uint64_t slot, std::uint64_t ordinal) {
     return slot << 32 | ordinal;
   }

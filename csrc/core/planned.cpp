@@ -1,6 +1,7 @@
 // Engine: what a plan asks for. Blocks leave after the op that needs them last; they are fetched,
 // in order, as soon as the plan says so and there is room.
 #include <algorithm>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -59,8 +60,17 @@ void Engine::follow_plan() {
   plan_.begin_iteration();
   if (!plan_.follows()) return;
   ++totals_.planned_iterations;
-  for (const std::uint32_t number : plan_.leave()) to_leave_.push_back(plan_.bound(number));
+  ask_for(plan_.leave(), to_leave_);
   leave_planned(lock);
+}
+
+// Where there is no memory to remember it by, the plan is left for this iteration.
+void Engine::ask_for(std::span<const std::uint32_t> numbers, Bounds& list) {
+  try {
+    for (const std::uint32_t number : numbers) list.push_back(plan_.bound(number));
+  } catch (const std::bad_alloc&) {
+    plan_.miss();
+  }
 }
 
 bool Engine::follows_plan() {
@@ -72,25 +82,28 @@ bool Engine::follows_plan() {
 // leaves at a later op.
 void Engine::leave_planned(Lock& lock) {
   if (!plan_.follows()) to_leave_.clear();
-  std::deque<PlanRun::Bound> later;
+  Bounds later;
   while (!to_leave_.empty()) {
-    const PlanRun::Bound bound = to_leave_.front();
-    to_leave_.pop_front();
+    Bounds taken;
+    taken.splice(taken.begin(), to_leave_, to_leave_.begin());
+    const PlanRun::Bound& bound = taken.front();
     if (!bound.alive()) continue;
     Block& block = *bound.block;
     const bool comes = !block.arrival.empty();  // for an op that has ended, on the host
     if (!block.ready() || block.evict_next) continue;
     if (block.holds > 0 || block.busy || comes || !may_evict(block)) {
-      later.push_back(bound);
+      later.splice(later.end(), taken);
     } else if (block.state == State::resident) {
-      if (!block.error) start_cleaning(block, Priority::demand_out, true);
+      if (!block.error && !try_cleaning(block, Priority::demand_out, true)) {
+        later.splice(later.end(), taken);
+      }
     } else if (block.state == State::clean) {
-      evict(lock, block);
+      try_evict(lock, block);
     } else if (!block.job->cancelled) {
       request_eviction(block);
     }
   }
-  to_leave_.insert(to_leave_.begin(), later.begin(), later.end());
+  to_leave_.splice(to_leave_.begin(), later);
 }
 
 // Starts the swap-ins that were asked for, in order, while there is room for them beside what the
@@ -100,10 +113,10 @@ void Engine::fetch_planned(Lock& lock) {
   if (fetching_) return;
   fetching_ = true;
   while (!to_fetch_.empty() && waiting_for_room_ == 0) {
-    const PlanRun::Bound bound = to_fetch_.front();
-    to_fetch_.pop_front();
-    if (!fetch_now(lock, bound)) {
-      to_fetch_.push_front(bound);
+    Bounds taken;
+    taken.splice(taken.begin(), to_fetch_, to_fetch_.begin());
+    if (!fetch_now(lock, taken.front())) {
+      to_fetch_.splice(to_fetch_.begin(), taken);
       break;
     }
   }
@@ -122,7 +135,7 @@ bool Engine::fetch_now(Lock& lock, const PlanRun::Bound& bound) {
   if (room < block.capacity_bytes + plan_.need_bytes()) return false;
   try {
     swap_in_now(lock, block, Wait::no, block.op);
-  } catch (const DeviceError&) {
+  } catch (const std::exception&) {
     return true;  // the op that needs it asks again, and is told
   }
   return !bound.alive() || block.state != State::out;

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "core/block.h"
+#include "core/block_list.h"
 
 namespace swapmem {
 
@@ -25,12 +26,11 @@ class LeastRecentlyUsed : public Policy {
  public:
   void add(Block& block) override;
   void remove(Block& block) override;
-  Block* first() const override { return oldest_; }
-  Block* next(const Block& block) const override { return block.newer; }
+  Block* first() const override { return oldest_first_.first(); }
+  Block* next(const Block& block) const override { return block.after; }
 
  private:
-  Block* oldest_ = nullptr;
-  Block* newest_ = nullptr;
+  BlockList oldest_first_;
 };
 
 // Nothing stays that is not held: every touch that was not announced becomes a fault.

@@ -1,6 +1,7 @@
 #include "core/record.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace swapmem {
@@ -17,24 +18,37 @@ void Recorder::begin_iteration(double now) {
   active_ = true;
 }
 
-void Recorder::add(const RecordItem& item, const Stamp& stamp, double now) {
-  if (!active_) return;
-  if (current_.items.size() == most_items) {
-    active_ = false;
-    current_.items.clear();
-    current_.stamps.clear();
-    return;
-  }
-  if (stamp != nullptr) current_.stamps.push_back({current_.items.size(), stamp, now});
-  if (item.kind == RecordKind::begin_op) begun_item_ = current_.items.size();
-  current_.items.push_back(item);
+void Recorder::give_up() noexcept {
+  active_ = false;
+  current_.items.clear();
+  current_.stamps.clear();
 }
 
-void Recorder::stamp_begin(const Stamp& stamp, double now) {
+void Recorder::add(const RecordItem& item, const Stamp& stamp, double now) noexcept {
+  if (!active_) return;
+  if (current_.items.size() == most_items) {
+    give_up();
+    return;
+  }
+  try {
+    if (stamp != nullptr) current_.stamps.push_back({current_.items.size(), stamp, now});
+    current_.items.push_back(item);
+  } catch (const std::bad_alloc&) {
+    give_up();
+    return;
+  }
+  if (item.kind == RecordKind::begin_op) begun_item_ = current_.items.size() - 1;
+}
+
+void Recorder::stamp_begin(const Stamp& stamp, double now) noexcept {
   if (begun_item_ >= current_.items.size()) return;
   // The iteration may be another meanwhile.
   if (current_.items[begun_item_].kind != RecordKind::begin_op) return;
-  current_.stamps.push_back({begun_item_, stamp, now});
+  try {
+    current_.stamps.push_back({begun_item_, stamp, now});
+  } catch (const std::bad_alloc&) {
+    give_up();
+  }
 }
 
 void put_on_clock_of(Device& device, Record& record) {

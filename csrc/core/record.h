@@ -55,7 +55,7 @@ void put_on_clock_of(Device& device, Record& record);
 class Recorder {
  public:
   // An iteration with more items than this is given up: it is no iteration, but a program that has
-  // none.
+  // none. So is one for which there is no memory.
   static constexpr std::size_t most_items = std::size_t{1} << 20;
 
   bool active() const { return active_; }
@@ -64,13 +64,15 @@ class Recorder {
   void begin_iteration(double now);
   // The iteration that has just begun begins only now.
   void begin_again(double now) { current_.begun_seconds = now; }
-  void add(const RecordItem& item, const Stamp& stamp = nullptr, double now = 0);
+  void add(const RecordItem& item, const Stamp& stamp = nullptr, double now = 0) noexcept;
   // Of the op that was added last.
-  void stamp_begin(const Stamp& stamp, double now);
+  void stamp_begin(const Stamp& stamp, double now) noexcept;
 
   const Record& last() const { return last_; }  // the iteration that ended last; empty if none did
 
  private:
+  void give_up() noexcept;
+
   bool active_ = false;
   std::size_t begun_item_ = 0;  // the begin of an op that was added last
   Record current_;

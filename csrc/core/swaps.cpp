@@ -79,20 +79,20 @@ void Engine::offer(std::span<const Address> addresses) {
 void Engine::withdraw(std::span<const Address> addresses) {
   Lock lock(mutex_);
   std::vector<std::pair<Block*, std::uint64_t>> held;
-  for (const Address address : addresses) {
-    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
-      if (!block->offered) continue;
-      block->offered = false;
-      hold(*block);
-      held.emplace_back(block, block->id);
-    }
-  }
   const auto let_go = [&] {
     for (const auto& [block, id] : held) {
       if (block->id == id) unhold(*block);
     }
   };
   try {
+    for (const Address address : addresses) {
+      for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+        if (!block->offered) continue;
+        held.emplace_back(block, block->id);
+        block->offered = false;
+        hold(*block);
+      }
+    }
     for (const auto& [block, id] : held) await(lock, id, *block, 0, &Block::accessible);
   } catch (...) {
     let_go();

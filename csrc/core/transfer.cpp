@@ -22,11 +22,13 @@ TransferQueue::~TransferQueue() {
 }
 
 void TransferQueue::submit(const std::shared_ptr<Job>& job, Priority priority) {
+  Queue added{job};
   {
     std::lock_guard lock(mutex_);
     job->priority = priority;
     job->queued = true;
-    queues_[static_cast<std::size_t>(priority)].push_back(job);
+    auto& queue = queues_[static_cast<std::size_t>(priority)];
+    queue.splice(queue.end(), added);
   }
   wake_.notify_all();
 }
@@ -36,8 +38,8 @@ void TransferQueue::raise(const std::shared_ptr<Job>& job, Priority priority) {
   if (priority >= job->priority) return;
   if (job->queued) {
     auto& from = queues_[static_cast<std::size_t>(job->priority)];
-    from.erase(std::find(from.begin(), from.end(), job));
-    queues_[static_cast<std::size_t>(priority)].push_back(job);
+    auto& to = queues_[static_cast<std::size_t>(priority)];
+    to.splice(to.end(), from, std::find(from.begin(), from.end(), job));
   }
   job->priority = priority;
 }
@@ -84,7 +86,7 @@ std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes
     ++busy_[index(job->direction)];
     if (!job->prepared) {
       ++preparing_[index(job->direction)];
-      queue.erase(next);
+      in_preparation_.splice(in_preparation_.end(), queue, next);
       job->queued = false;
       bytes = 0;
       return job;
@@ -140,13 +142,15 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
     if (bytes == 0) {
       job->prepared = true;
       --preparing_[index(job->direction)];
+      const auto prepared = std::find(in_preparation_.begin(), in_preparation_.end(), job);
       if (wanted && !job->error) {
         job->queued = true;
         auto& queue = queues_[static_cast<std::size_t>(job->priority)];
         const auto place = std::find_if(queue.begin(), queue.end(),
                                         [](const auto& other) { return !other->prepared; });
-        queue.insert(place, job);
+        queue.splice(place, in_preparation_, prepared);
       } else {
+        in_preparation_.erase(prepared);
         ended = true;
       }
     } else {

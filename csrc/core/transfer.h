@@ -11,6 +11,7 @@
 // - `arriving` is called at most once, by a worker, before `complete`: the store has told of every
 //   chunk that its copy is queued. `arrival` is then what work has to be ordered after.
 // - None is called with a lock of the queue held; nothing may be thrown out of `complete`.
+// - `submit` may throw std::bad_alloc, and has then done nothing; all that follows needs no memory.
 // - The destructor finishes every job that was submitted.
 #pragma once
 
@@ -18,9 +19,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -77,7 +78,7 @@ class TransferQueue {
   void raise(const std::shared_ptr<Job>& job, Priority priority);
 
  private:
-  using Queue = std::deque<std::shared_ptr<Job>>;
+  using Queue = std::list<std::shared_ptr<Job>>;  // whose nodes go from one to another
 
   static constexpr std::size_t index(Direction direction) {
     return static_cast<std::size_t>(direction);
@@ -96,8 +97,9 @@ class TransferQueue {
   std::condition_variable wake_;
   bool stopping_ = false;
   std::array<Queue, priority_count> queues_;  // those that are prepared first
-  std::array<std::size_t, 2> busy_{};         // workers, by direction
-  std::array<std::size_t, 2> preparing_{};    // jobs, by direction
+  Queue in_preparation_;
+  std::array<std::size_t, 2> busy_{};       // workers, by direction
+  std::array<std::size_t, 2> preparing_{};  // jobs, by direction
   std::vector<std::thread> workers_;
 };
 

@@ -51,11 +51,15 @@ void Rig::open_gates() {
 Address Rig::make(std::size_t bytes) {
   engine_->begin_op("make", {});
   const Address address = engine_->allocate(bytes);
-  contents_[address] = {bytes, next_cookie()};
-  fill(address, bytes, last_cookie_);
+  adopt(address, bytes);
   engine_->end_op();
   check();
   return address;
+}
+
+void Rig::adopt(Address address, std::size_t bytes) {
+  contents_[address] = {bytes, next_cookie()};
+  fill(address, bytes, last_cookie_);
 }
 
 void Rig::write_in_open_op(Address address) {

@@ -48,8 +48,9 @@ class Rig {
   GatedStore& store() { return *store_; }
   bool sees_writes() const { return device_->sees_writes(); }
 
-  Address make(std::size_t bytes = block_bytes);  // a block that holds its cookie
-  void rewrite(Address address);                  // gives it another cookie, in an op
+  Address make(std::size_t bytes = block_bytes);   // a block that holds its cookie
+  void adopt(Address address, std::size_t bytes);  // one that was allocated in the op that is open
+  void rewrite(Address address);                   // gives it another cookie, in an op
   void rewritten_as(Address address, std::uint64_t cookie);
   std::uint64_t next_cookie() { return ++last_cookie_; }
   void write_in_open_op(Address address);
