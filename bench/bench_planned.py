@@ -12,14 +12,14 @@ import pytest
 from bench.harness import Bar, Bars, Case, share_of, train, train_in_turn
 from train.measure import Measurement
 
-ROUNDS = 2
+ROUNDS = 3
 # The first three iterations are observed, planned and planned again.
 LEARNING = 3
 SHARES = (0.50, 0.40, 0.25)
 CASES = [
-    Case("googlenet", 896, 2, iterations=8),
-    Case("resnet50", 448, 4, iterations=8),
-    Case("jacintonet11", 448, 16, iterations=8),
+    Case("googlenet", 896, 2, iterations=9),
+    Case("resnet50", 448, 4, iterations=9),
+    Case("jacintonet11", 448, 16, iterations=9),
 ]
 
 
