@@ -28,7 +28,7 @@ help:
 	@echo "make demo             train a network in a fraction of the memory it needs"
 	@echo "make test             linters, C++ suites (plain and with sanitizers), Python suites"
 	@echo "make test-nightly     what takes too long for every run: simulator against engine, and test-pairs"
-	@echo "make test-pairs       oldest and newest Python and NumPy, each with what depends on them"
+	@echo "make test-pairs       oldest and newest Python, NumPy and CuPy, with what depends on them"
 	@echo "make lint | test-cpp | test-sanitizers | test-python     the parts of make test"
 	@echo "make coverage         which lines of the CUDA device and its stores the C++ suites run"
 	@echo "make bench            every benchmark against its bar (long); RECORD=1 keeps the results"

@@ -12,7 +12,7 @@ import pytest
 from bench.harness import Bar, Bars, Case, share_of, train, train_in_turn
 from train.measure import Measurement
 
-ROUNDS = 3
+ROUNDS = 2
 # The first three iterations are observed, planned and planned again.
 LEARNING = 3
 SHARES = (0.50, 0.40, 0.25)

@@ -1,4 +1,4 @@
-"""Runs what depends on the versions of Python and NumPy with an oldest and newest pair of them.
+"""Runs what depends on versions with an oldest and a newest pair of Python and NumPy, and of CuPy.
 
 Every pair gets an environment of its own in ``build/pairs``. A Python that is not here is said in
 a line and counts as neither passed nor failed; if none is here, that is a failure.
@@ -12,13 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Python and what pip is asked for beside the package: the oldest of both that pyproject.toml
-# allows, and the newest NumPy there is.
-PAIRS = [("3.11", "numpy==1.26.0"), ("3.12", "numpy"), ("3.13", "numpy")]
-
 # NumPy's memory handler, Chainer's shims, what is proven by counting references or read from
 # Chainer's heap, random numbers, and training that is bit for bit the same out of core.
-TESTS = [
+NUMPY_TESTS = [
     "tests/test_numpy_arrays.py",
     "tests/test_numpy_lifetimes.py",
     "tests/chainer/test_chainer_compat.py",
@@ -26,6 +22,18 @@ TESTS = [
     "tests/chainer/test_chainer_passes.py",
     "tests/chainer/test_chainer_recompute_draws.py",
     "tests/train/test_train_out_of_core.py",
+]
+# CuPy's own classes, as far as they go without a GPU.
+CUPY_TESTS = ["tests/test_cupy_classes.py"]
+
+# Python, what pip is asked for beside the package, and what is run: the oldest of both that
+# pyproject.toml allows, and the newest NumPy and CuPy there are.
+PAIRS = [
+    ("3.11", "numpy==1.26.0", NUMPY_TESTS),
+    ("3.12", "numpy", NUMPY_TESTS),
+    ("3.13", "numpy", NUMPY_TESTS),
+    ("3.11", "cupy-cuda12x==13.6.0", CUPY_TESTS),
+    ("3.11", "cupy-cuda13x", CUPY_TESTS),
 ]
 
 
@@ -41,42 +49,42 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def install(python: str, environment: Path, numpy: str) -> Path:
-    """The Python of an environment that has the package, its tests' tools and this NumPy."""
+def install(python: str, environment: Path, package: str) -> Path:
+    """The Python of an environment that has swapmem, its tests' tools and this package."""
     subprocess.run([python, "-m", "venv", environment], check=True)
     own = environment / "bin/python"
     pip = [own, "-m", "pip", "install", "--quiet", "--upgrade"]
     subprocess.run([*pip, "pip>=25.3"], check=True)
     constraint = ["--build-constraint", ROOT / "build-constraints.txt"]
-    subprocess.run([*pip, *constraint, "--editable", f"{ROOT}[test]", numpy], check=True)
+    subprocess.run([*pip, *constraint, "--editable", f"{ROOT}[test]", package], check=True)
     return own
 
 
-def passes(version: str, numpy: str, python: str) -> bool:
+def passes(version: str, package: str, tests: list[str], python: str) -> bool:
     try:
-        own = install(python, ROOT / "build/pairs" / f"python{version}-{numpy}", numpy)
+        own = install(python, ROOT / "build/pairs" / f"python{version}-{package}", package)
         before = os.times()
         subprocess.run(
-            [own, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *TESTS], check=True
+            [own, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *tests], check=True
         )
     except subprocess.CalledProcessError as error:
-        print(f"Python {version} with {numpy}: FAILED: {error}", flush=True)
+        print(f"Python {version} with {package}: FAILED: {error}", flush=True)
         return False
     after = os.times()
     seconds = sum(after[2:4]) - sum(before[2:4])
-    print(f"Python {version} with {numpy}: passed in {seconds:.0f} s of CPU", flush=True)
+    print(f"Python {version} with {package}: passed in {seconds:.0f} s of CPU", flush=True)
     return True
 
 
 def main() -> int:
     os.chdir(ROOT)
     results = []
-    for version, numpy in PAIRS:
+    for version, package, tests in PAIRS:
         python = interpreter(version)
         if python is None:
-            print(f"Python {version} is not here: not tested with {numpy}", flush=True)
+            print(f"Python {version} is not here: not tested with {package}", flush=True)
             continue
-        results.append(passes(version, numpy, python))
+        results.append(passes(version, package, tests, python))
     return 0 if results and all(results) else 1
 
 
