@@ -1,16 +1,14 @@
 """One training run in a process of its own: ``python -m bench.child '{"arch": ...}'``.
 
-Before each iteration it prints an empty line and waits for a line on standard input. In the end
-it prints what it measured as one line of JSON, see train.measure.Measurement.
+Prints what it measured as one line of JSON, see train.measure.Measurement.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +19,10 @@ from train.models import ARCHITECTURES
 
 CLASSES = 1000
 
+Batch = list[tuple[NDArray[np.float32], np.int32]]
 
-def random_batches(case: Case) -> Iterator[list[tuple[NDArray[np.float32], np.int32]]]:
+
+def random_batches(case: Case) -> Iterator[Batch]:
     """Yields images of noise without end.
 
     Labels are random too: constant ones would drive the loss to zero, and the arithmetic to
@@ -37,20 +37,12 @@ def random_batches(case: Case) -> Iterator[list[tuple[NDArray[np.float32], np.in
         ]
 
 
-def when_told(batches: Iterable[Any]) -> Iterator[Any]:
-    """Yields each batch when it is told to, see above."""
-    for batch in batches:
-        print(flush=True)
-        sys.stdin.readline()
-        yield batch
-
-
-def run(case: Case) -> Measurement:
-    """Trains as the case says and returns what was measured."""
+def run(case: Case, batches: Iterator[Batch] | None = None) -> Measurement:
+    """Trains as the case says, on these batches or on random ones; returns what was measured."""
     with memory_of(case.memory, case.budget_bytes, plan=case.plan) as memory:
         measurement, _ = measure(
             lambda: ARCHITECTURES[case.arch](case.insize, CLASSES),
-            when_told(random_batches(case)),
+            batches or random_batches(case),
             case.iterations,
             case.seed,
             memory,

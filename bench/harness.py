@@ -64,7 +64,8 @@ class _Run:
 
     def __init__(self, case: Case, prefix: Sequence[str]) -> None:
         self._case = case
-        self._command = [*prefix, sys.executable, "-m", "bench.child", json.dumps(asdict(case))]
+        module = [sys.executable, "-m", "bench.child_in_turn"]
+        self._command = [*prefix, *module, json.dumps(asdict(case))]
 
     def __enter__(self) -> _Run:
         self._stderr = tempfile.TemporaryFile("w+")
@@ -112,8 +113,8 @@ def train_in_turn(
 
     Args:
         cases: what to train; each has the same number of iterations.
-        alone: how many iterations each does at once before they take turns: a plan counts the
-            time between iterations, so none is to be learnt from ones with a wait between them.
+        alone: how many iterations, but not all, each does at once before they take turns: a plan
+            counts the time between iterations, so none is to be learnt with waits between them.
         prefix: a command that is given the runs' command lines as further arguments.
 
     Returns:
