@@ -85,12 +85,13 @@ class _Run:
             self._process.__exit__(None, None, None)
         self._stderr.close()
 
-    def step(self) -> None:
-        """Lets it do an iteration."""
+    def step(self) -> str:
+        """Lets it do an iteration, and returns what it said then."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # `answer` will say why it ended
             self._process.stdin.write("\n")
             self._process.stdin.flush()
+        return self.answer()
 
     def answer(self) -> str:
         """Waits until it is ready for an iteration, or has ended, and returns what it said."""
@@ -131,12 +132,8 @@ def train_in_turn(
             runs[-1].answer()
             for _ in range(alone):
                 runs[-1].step()
-                runs[-1].answer()
         for _ in range(iterations - alone):
-            answers = []
-            for run in runs:
-                run.step()
-                answers.append(run.answer())
+            answers = [run.step() for run in runs]
         return [Measurement(**json.loads(answer)) for answer in answers]
 
 

@@ -7,7 +7,7 @@ namespace swapmem {
 
 void PlanRun::set(std::shared_ptr<const Plan> plan, std::vector<Bound> bound) {
   decltype(made_) made;
-  for (std::uint32_t i = 0; plan != nullptr && i < plan->blocks.size(); ++i) {
+  for (std::uint32_t i = 0; i < plan->blocks.size(); ++i) {
     const PlanBlock& block = plan->blocks[i];
     if (block.slot != no_plan_block) made.emplace(key(block.slot, block.ordinal), i);
   }

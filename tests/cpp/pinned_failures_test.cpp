@@ -152,11 +152,7 @@ TEST(pinned_store, nothing_is_lost_whichever_call_of_the_link_fails) {
       CheckedPinned pinned;
       pinned.link->faults = &faults;
       pinned.open(6 * slab_bytes);
-      struct Content {
-        Slot slot;
-        std::uint64_t cookie;
-      };
-      std::vector<Content> contents;
+      std::vector<Written> contents;
       for (std::size_t n = 1; n <= 9; ++n) {
         Slot slot;
         try {
@@ -172,7 +168,7 @@ TEST(pinned_store, nothing_is_lost_whichever_call_of_the_link_fails) {
         }
         if (n == 5) pinned->trim();
         try {
-          for (const Content& content : contents) {
+          for (const Written& content : contents) {
             CHECK(has_cookie(*pinned.store, content.slot, content.cookie));
           }
         } catch (const StoreError& error) {
@@ -181,7 +177,7 @@ TEST(pinned_store, nothing_is_lost_whichever_call_of_the_link_fails) {
       }
       faults.repair();
       std::size_t used = 0;
-      for (const Content& content : contents) {
+      for (const Written& content : contents) {
         CHECK(has_cookie(*pinned.store, content.slot, content.cookie));
         used += content.slot.bytes;
       }
@@ -190,7 +186,7 @@ TEST(pinned_store, nothing_is_lost_whichever_call_of_the_link_fails) {
       pinned->trim();
       const Slot rest = pinned->reserve(pinned->budget_bytes() - used);
       pinned->release(rest);
-      for (const Content& content : contents) pinned->release(content.slot);
+      for (const Written& content : contents) pinned->release(content.slot);
       if (!faults.reached()) {
         CHECK(nth > 20);
         break;

@@ -3,17 +3,11 @@
 All blocks have 100 bytes unless said otherwise and the link copies 100 bytes a second each way.
 """
 
-from dataclasses import replace
-
 from swapmem.planner.simulate import Simulation
 from swapmem.planner.trace import Machine, Rates, Trace
 from tests.planner.synthetic import Recorder, rates
 
 LINK = rates(100.0)
-
-
-def on(trace: Trace, budget_bytes: int, link: Rates = LINK, **more: object) -> Trace:
-    return replace(trace, machine=Machine(budget_bytes, link, **more))  # type: ignore[arg-type]
 
 
 def four_ops(budget_bytes: int, link: Rates = LINK) -> Trace:

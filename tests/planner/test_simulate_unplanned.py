@@ -7,7 +7,7 @@ import pytest
 from swapmem.planner.plan import Swap
 from swapmem.planner.simulate import Infeasible, Stall, simulate
 from swapmem.planner.trace import Machine
-from tests.planner.small_traces import LINK, four_ops, lanes_of, on
+from tests.planner.small_traces import LINK, four_ops, lanes_of
 from tests.planner.synthetic import Recorder, rates
 
 
@@ -47,7 +47,7 @@ def test_what_an_op_holds_never_leaves_for_it() -> None:
         simulate(trace, [])
     found = caught.value
     assert (found.index, found.needed_bytes, found.budget_bytes) == (2, 300, 299)
-    assert simulate(on(trace, 300), []).misses == 0
+    assert simulate(replace(trace, machine=Machine(300, LINK)), []).misses == 0
 
 
 def test_what_may_not_leave_does_not() -> None:

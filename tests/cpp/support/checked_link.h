@@ -7,12 +7,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <exception>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "check.h"
 #include "core/errors.h"
 #include "core/link.h"
 #include "support/faulty.h"
@@ -113,5 +116,17 @@ class CheckedLink : public Link {
   std::set<std::thread::id> pinning_threads_;
   std::string complaint_;
 };
+
+// Ends a store over the link, for a destructor that may throw: the link has nothing to complain
+// about then, and nothing stays pinned.
+template <typename Store>
+void end(std::unique_ptr<Store>& store, const CheckedLink& link) {
+  const bool failed = std::uncaught_exceptions() > 0;
+  if (failed) Gate::open_all();  // or threads would wait for ever
+  store.reset();
+  if (failed) return;
+  CHECK_EQUAL(link.complaint(), "");
+  CHECK_EQUAL(link.pinned_bytes(), 0u);
+}
 
 }  // namespace swapmem::test

@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <exception>
 #include <memory>
 #include <vector>
 
@@ -12,7 +11,6 @@
 #include "core/size_class.h"
 #include "host/pinned_store.h"
 #include "support/checked_link.h"
-#include "support/gate.h"
 #include "support/refusals.h"
 #include "support/slots.h"
 
@@ -36,13 +34,7 @@ struct CheckedPinned {
   void open(std::size_t budget_bytes) {
     store = std::make_unique<PinnedStore>(link, budget_bytes, slab_bytes, calls);
   }
-  ~CheckedPinned() noexcept(false) {
-    if (std::uncaught_exceptions() > 0) Gate::open_all();  // or threads would wait for ever
-    store.reset();
-    if (std::uncaught_exceptions() > 0) return;
-    CHECK_EQUAL(link->complaint(), "");
-    CHECK_EQUAL(link->pinned_bytes(), 0u);
-  }
+  ~CheckedPinned() noexcept(false) { end(store, *link); }
   PinnedStore* operator->() const { return store.get(); }
 };
 

@@ -20,6 +20,11 @@ class Memory {
   std::vector<std::uint64_t> words_;
 };
 
+struct Written {
+  Slot slot;
+  std::uint64_t cookie;
+};
+
 inline void write_cookie(Store& store, Slot slot, std::uint64_t cookie) {
   Memory memory(slot.bytes);
   fill(memory.address(), slot.bytes, cookie);

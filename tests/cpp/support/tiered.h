@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -71,7 +70,6 @@ struct TieredSizes {
 // complain about, and nothing stays pinned.
 struct Tiered {
   std::shared_ptr<CheckedLink> link = std::make_shared<CheckedLink>();
-  std::unique_ptr<Store> file_owner;
   TroubledFile* trouble = nullptr;
   GatedStore* file = nullptr;
   std::unique_ptr<TieredStore> store;
@@ -95,13 +93,7 @@ struct Tiered {
         link, std::make_unique<PinnedStore>(link, options.pinned, 16 * page_bytes),
         std::move(gated), tiered_options);
   }
-  ~Tiered() noexcept(false) {
-    if (std::uncaught_exceptions() > 0) Gate::open_all();  // or threads would wait for ever
-    store.reset();
-    if (std::uncaught_exceptions() > 0) return;
-    CHECK_EQUAL(link->complaint(), "");
-    CHECK_EQUAL(link->pinned_bytes(), 0u);
-  }
+  ~Tiered() noexcept(false) { end(store, *link); }
   TieredStore* operator->() const { return store.get(); }
 
   std::size_t in_memory() const { return store->pinned_tier().used_bytes; }
@@ -113,11 +105,6 @@ struct Tiered {
     }
     CHECK(store->used_bytes() <= store->budget_bytes());
   }
-};
-
-struct Written {
-  Slot slot;
-  std::uint64_t cookie;
 };
 
 // So many slots of one piece each, written in order; the cookie is the place in the vector.
