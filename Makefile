@@ -73,7 +73,7 @@ test-pairs:
 test-python: $(VENV)/.installed-dev
 	$(PLAIN)
 	$(BIN)/cmake --build build/cpp --target swapmem_fake_cuda swapmem_virtual_training
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 coverage: $(VENV)/.installed-dev
 	$(PLAIN)

@@ -30,3 +30,16 @@ def run_python_with(
         timeout=60,
         cwd=spill_dir.parent,
     )
+
+
+def last_words(process: subprocess.Popen[str], within_seconds: float = 60) -> tuple[str, str]:
+    """What a process that is about to end still prints; one that goes on is killed.
+
+    Raises:
+        subprocess.TimeoutExpired: It went on.
+    """
+    try:
+        return process.communicate(timeout=within_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise

@@ -1,8 +1,13 @@
 """Processes that train one model, by ChainerMN over MPI."""
 
+import array
+import fcntl
 import os
 import signal
+import stat
 import sys
+import termios
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +29,9 @@ _RANKS = (
 
 #: And how many they started.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+#: How long last words may take to be read: nobody waits for a reader that has stopped.
+_READ_WITHIN_SECONDS = 2.0
 
 #: What pip installs for it.
 _INSTALL = "pip install 'swapmem[mpi]' brings one, mpi4py alone takes the system's"
@@ -71,7 +79,7 @@ class MPIProcesses(Processes):
             raise InputError(f"--communicator {name}: {error}") from error
         self.node_rank = self._communicator.intra_rank
         self.node_size = self._communicator.intra_size
-        self._interrupted = np.zeros(1, np.int32)
+        # One that left the others waiting for it in MPI would never learn what they wait for.
         signal.signal(signal.SIGINT, self._note_interrupt)
 
     def gather(self, value: Any) -> list[Any]:
@@ -122,26 +130,32 @@ class MPIProcesses(Processes):
         self._mpi.COMM_WORLD.Allreduce(self._mpi.IN_PLACE, array)
         array *= array.dtype.type(1 / self.size)
 
-    def _note_interrupt(self, *_: Any) -> None:
-        # One that left the others waiting for it in MPI would never learn what they wait for. Who
-        # insists is obeyed.
-        if self._interrupted[0]:
-            raise KeyboardInterrupt
-        self._interrupted[0] = 1
-
     def stop_if_interrupted(self) -> None:
         """Raises KeyboardInterrupt in all processes if one was interrupted; together."""
-        anywhere = np.zeros_like(self._interrupted)
-        self._mpi.COMM_WORLD.Allreduce(self._interrupted, anywhere, self._mpi.MAX)
-        if anywhere[0]:
+        if any(self.gather(self.interrupted)):
             self.failed_together = True
             raise KeyboardInterrupt
 
     def end(self, status: int) -> None:
         """Ends the other processes too, after a failure that they do not know of."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            wait_until_read(stream.fileno())
         self._mpi.COMM_WORLD.Abort(status)
+
+
+def wait_until_read(descriptor: int) -> None:
+    """Waits until a pipe is empty; not for ever, and for nothing but a pipe.
+
+    MPI's abort overtakes what mpiexec has not read yet: on a busy machine MPICH's lost some lines.
+    """
+    deadline = time.monotonic() + _READ_WITHIN_SECONDS
+    unread = array.array("i", [0])
+    while stat.S_ISFIFO(os.fstat(descriptor).st_mode) and time.monotonic() < deadline:
+        fcntl.ioctl(descriptor, termios.FIONREAD, unread)
+        if not unread[0]:
+            break
+        time.sleep(0.001)
 
 
 def _require_launched(size: int) -> None:

@@ -32,13 +32,19 @@ class Evaluation(extensions.Evaluator):
         self._processes = processes
 
     def evaluate(self) -> dict[str, float]:
-        """Returns the means over all images of all processes."""
+        """Returns the means over all images of all processes.
+
+        Raises:
+            KeyboardInterrupt: A process was interrupted meanwhile; in all of them.
+        """
         batches = self.get_iterator("main")
         model = self.get_target("main")
         batches.reset()
         totals: dict[str, float] = {}
         images = 0
         for batch in batches:
+            if self._processes.interrupted:
+                break
             observation: dict[str, Any] = {}
             with chainer.reporter.report_scope(observation), chainer.no_backprop_mode():
                 model(*self.converter(batch, self.device))
@@ -46,6 +52,7 @@ class Evaluation(extensions.Evaluator):
             for name, value in observation.items():
                 array = value.array if isinstance(value, chainer.Variable) else value
                 totals[name] = totals.get(name, 0.0) + float(array) * len(batch)
+        self._processes.stop_if_interrupted()
         shares = self._processes.gather((totals, images))
         names = sorted({name for share, _ in shares for name in share})
         count = sum(n for _, n in shares)

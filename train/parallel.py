@@ -1,7 +1,10 @@
 """The processes that train one model: how many, which one this is, and what they do together."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import chainer
@@ -21,6 +24,7 @@ class Processes:
         node_size: How many are on this machine.
         pinned: Keeps arrays in memory while MPI reads and writes them: a manager's `pinned`.
         failed_together: Whether all know of the failure that one of them is about to tell.
+        interrupted: Whether this one was told to end (Ctrl-C).
     """
 
     rank = 0
@@ -31,6 +35,7 @@ class Processes:
     def __init__(self) -> None:
         self.pinned: Callable[..., AbstractContextManager[Any]] = lambda *arrays: nullcontext()
         self.failed_together = False
+        self.interrupted = False
 
     @property
     def is_first(self) -> bool:
@@ -71,8 +76,37 @@ class Processes:
         """
         return work()
 
+    @contextmanager
+    def deferring_interrupts(self) -> Iterator[None]:
+        """Has an interrupt within the block wait for :meth:`stop_if_interrupted`, or for its end.
+
+        Raised wherever the program is it would be lost in a finalizer: Python prints it there, and
+        goes on. Who interrupts again is obeyed at once. A handler that is not Python's own stays.
+        """
+        ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not ours or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self.interrupted = False
+        signal.signal(signal.SIGINT, self._note_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.stop_if_interrupted()
+
+    def _note_interrupt(self, *_: Any) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        if self.is_first:
+            # Not by print, in the middle of which this may be.
+            os.write(2, b"interrupted: ends after this iteration, at once if interrupted again\n")
+
     def stop_if_interrupted(self) -> None:
         """Raises KeyboardInterrupt in all processes if one was interrupted; together."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def end(self, status: int) -> None:
         """Ends the other processes too, after a failure that they do not know of."""

@@ -49,7 +49,7 @@ def run(args: Namespace, processes: Processes) -> None:
         trainer = processes.agree(lambda: _make_trainer(args, data, device, processes))
         _resume(args, trainer, processes)
         processes.agree(lambda: _make_writable(args.out))
-        with _reporting(memory, args, processes):
+        with _reporting(memory, args, processes), processes.deferring_interrupts():
             # A failure is told once, by whoever catches it.
             trainer.run(show_loop_exception_msg=False)
 

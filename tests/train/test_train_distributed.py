@@ -11,6 +11,7 @@ from pathlib import Path
 import chainer
 import numpy as np
 import pytest
+from python_runs import last_words
 from saved_arrays import arrays, assert_identical
 from several_processes import mpi_run
 
@@ -143,6 +144,30 @@ def test_a_failure_in_one_process_ends_all(data, in_tmp):
     assert "of 2: error: train.txt:5: cannot read the image './train 4.png'" in told[0]
 
 
+def test_last_words_are_read_before_mpi_aborts(monkeypatch):
+    read, write = os.pipe()
+    os.write(write, b"last words")
+    found = []
+    monkeypatch.setattr(distributed.time, "sleep", lambda _: found.append(os.read(read, 100)))
+    distributed.wait_until_read(write)
+    distributed.wait_until_read(write)
+    assert found == [b"last words"]
+    os.close(read)
+    os.close(write)
+
+
+def test_nobody_waits_for_a_reader_that_has_stopped(monkeypatch):
+    read, write = os.pipe()
+    os.write(write, b"last words")
+    waited = []
+    monkeypatch.setattr(distributed.time, "sleep", lambda _: waited.append(1))
+    monkeypatch.setattr(distributed.time, "monotonic", lambda: float(len(waited)))
+    distributed.wait_until_read(write)
+    assert len(waited) == 2
+    os.close(read)
+    os.close(write)
+
+
 def test_another_number_of_processes_than_was_asked_for_is_refused():
     require_processes(Namespace(processes=2), Node())
     require_processes(Namespace(processes=None), Node())
@@ -173,11 +198,12 @@ def test_an_interrupt_ends_all_processes_of_a_run_that_started_them_itself(data)
         for _ in range(3):
             assert process.stdout.readline(), process.stderr.read()
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-        error = process.communicate()[1]
+        error = last_words(process)[1]
     assert process.returncode == 130, error
     told = [line for line in error.splitlines() if line.startswith("train_imagenet.py")]
     assert told, error
     assert told[0].startswith("train_imagenet.py: interrupted; the newest snapshot is result/snap")
+    assert error.count("interrupted: ends after this iteration") == 1
     assert not [name for name in os.listdir("result") if name.startswith(".")]
 
 

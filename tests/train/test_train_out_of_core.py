@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from python_runs import last_words
 from saved_arrays import arrays, assert_identical
 
 from swapmem.explain.run_file import load_run
@@ -83,10 +84,11 @@ def test_an_interrupt_ends_the_run_and_leaves_no_other_file(command, write_list,
         for _ in range(3):
             assert process.stdout.readline(), process.stderr.read()
         process.send_signal(signal.SIGINT)
-        output, error = process.communicate()
+        output, error = last_words(process)
     assert process.returncode == 130, error
-    assert error.startswith("train_imagenet.py: interrupted; the newest snapshot is result/snap")
-    assert error.count("\n") == 1
+    first, last = error.splitlines()
+    assert first.startswith("interrupted: ends after this iteration")
+    assert last.startswith("train_imagenet.py: interrupted; the newest snapshot is result/snap")
     assert "swapmem report" in output
     assert os.listdir("spill") == []
     assert not [name for name in os.listdir("result") if name.startswith(".")]

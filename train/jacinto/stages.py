@@ -98,8 +98,9 @@ def _train(
         trainer.extend(Pruner(model, pruning))
     if newest := snapshots.newest(out):
         snapshots.load_trainer(newest, trainer)
-    # A failure is told once, by whoever catches it.
-    trainer.run(show_loop_exception_msg=False)
+    with ALONE.deferring_interrupts():
+        # A failure is told once, by whoever catches it.
+        trainer.run(show_loop_exception_msg=False)
 
 
 def _validation(args: Namespace, data: Data) -> SweepBatches:
