@@ -8,7 +8,9 @@ import pytest
 from conftest import Tiny
 
 from train import train_imagenet
+from train.jacinto import __main__ as jacinto
 from train.models import ARCHITECTURES
+from train.updaters import Updater
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,15 @@ def test_an_interrupt_in_a_finalizer_ends_the_run_after_the_iteration(command, c
     first, last = capfd.readouterr().err.splitlines()
     assert first == "interrupted: ends after this iteration, at once if interrupted again"
     assert last == "train_imagenet.py: interrupted; the newest snapshot is none"
+
+
+def test_stages_end_after_the_iteration_too(data, monkeypatch, capfd):
+    updates = []
+    monkeypatch.setattr(Updater, "_draw_anew", lambda _: (updates.append(1), interrupt()))
+    sizes = ["--classes=3", "--insize=8", "--batch=4", "--batchsize=2", "--iterations=8", "-j0"]
+    assert jacinto.main([*data, *sizes]) == 130
+    assert len(updates) == 1
+    assert "ends after this iteration" in capfd.readouterr().err
 
 
 def test_a_second_interrupt_is_obeyed_at_once(command):
