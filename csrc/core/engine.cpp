@@ -153,7 +153,7 @@ void Engine::drain_magazine(Lock& lock) {
   std::array<Slot, size_class_count> copies;
   std::size_t count = 0;
   magazine_.drain([&](Address address) {
-    free_locked(live_array(address), copies[count], 0);
+    free_locked(live_array(address), copies[count]);
     if (copies[count]) ++count;
   });
   if (count == 0) return;
@@ -175,20 +175,24 @@ void Engine::free(Address address) {
     Lock lock(mutex_);
     Block& block = live_array(address);
     if (block.address != address) throw InvalidBlock("free of an address inside a block");
+    // There may be no memory for it; nothing that follows needs any.
+    for (Block* part = &block; part != nullptr; part = part->next_part) {
+      part->last_use.add(last_use);
+    }
     second = block.next_part;
-    free_locked(block, copy, last_use);
+    free_locked(block, copy);
   }
   if (copy) store_->release(copy);
-  if (second != nullptr) free_further(*second, last_use);
+  if (second != nullptr) free_further(*second);
 }
 
 // One at a time: what each has in the store is released without the lock.
-void Engine::free_further(Block& second, Fence last_use) {
+void Engine::free_further(Block& second) {
   for (Block* part = &second; part != nullptr; part = part->next_part) {
     Slot copy;
     {
       Lock lock(mutex_);
-      free_locked(*part, copy, last_use);
+      free_locked(*part, copy);
     }
     if (copy) store_->release(copy);
   }
@@ -197,7 +201,7 @@ void Engine::free_further(Block& second, Fence last_use) {
 }
 
 // `copy` is what the caller has to give back to the store.
-void Engine::free_locked(Block& block, Slot& copy, Fence last_use) {
+void Engine::free_locked(Block& block, Slot& copy) {
   ++totals_.frees;
   circle_.thread = 0;
   record(EventKind::free, &block, block.bytes, block.op);
@@ -206,7 +210,6 @@ void Engine::free_locked(Block& block, Slot& copy, Fence last_use) {
   if (block.holds > 0) held_bytes_ -= block.capacity_bytes;
   block.holds = block.pins = 0;
   if (block.listed) policy_->remove(block);
-  block.last_use.add(last_use);
   block.id = 0;
   block.freed = true;
   if (block.state == State::cleaning) {

@@ -205,7 +205,7 @@ class Engine {
   void await(Lock& lock, std::uint64_t id, Block& block, std::uint32_t op,
              bool (Block::*there)() const);
   void pin_block(Lock& lock, Block& block);
-  void unpin_block(Block& block, Fence last_use);
+  void unpin_block(Block& block);
   void start_swap_out(Lock& lock, Block& block);
   void order_after_arrivals(Lock& lock, const ThreadOps& ops, const OpenOp& open);
   void close_op(Lock& lock, ThreadOps& ops, std::span<const Address> retire, Fence last_use,
@@ -224,8 +224,8 @@ class Engine {
   static void reserve_holds(OpenOp& open, std::size_t more);
   void make_live(Block& first, std::size_t bytes, ThreadOps& ops, std::uint32_t op) noexcept;
   void order(Address address, const Fences& last_use);
-  void free_further(Block& second, Fence last_use);
-  void free_locked(Block& block, Slot& copy, Fence last_use);
+  void free_further(Block& second);
+  void free_locked(Block& block, Slot& copy);
   void record(EventKind kind, const Block* block, std::size_t bytes, std::uint32_t op,
               double seconds = 0);
   void changed();

@@ -68,9 +68,13 @@ void Engine::offer(std::span<const Address> addresses) {
   Lock lock(mutex_);
   for (const Address address : addresses) {
     for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
+      if (!block->offered) block->last_use.add(last_use);
+    }
+  }
+  for (const Address address : addresses) {
+    for (Block* block = find_array(address); block != nullptr; block = block->next_part) {
       if (block->offered) continue;
       block->offered = true;
-      block->last_use.add(last_use);
       if (!block->listed && block->holds == 0 && block->accessible()) list(*block);
     }
   }
@@ -189,7 +193,7 @@ void Engine::pin(Address address) {
       pin_block(lock, *part);
     } catch (...) {
       for (Block* pinned = &first; pinned != part && first.id == id; pinned = pinned->next_part) {
-        unpin_block(*pinned, 0);
+        unpin_block(*pinned);
       }
       throw;
     }
@@ -230,11 +234,11 @@ void Engine::unpin(Address address) {
   Lock lock(mutex_);
   Block& first = live_array(address);
   if (first.pins == 0) throw InvalidBlock("unpin of a block that is not pinned");
-  for (Block* part = &first; part != nullptr; part = part->next_part) unpin_block(*part, last_use);
+  for (Block* part = &first; part != nullptr; part = part->next_part) part->last_use.add(last_use);
+  for (Block* part = &first; part != nullptr; part = part->next_part) unpin_block(*part);
 }
 
-void Engine::unpin_block(Block& block, Fence last_use) {
-  block.last_use.add(last_use);
+void Engine::unpin_block(Block& block) {
   --block.pins;
   unhold(block);
 }

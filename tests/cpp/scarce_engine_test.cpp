@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/blind_device.h"
 #include "support/rig.h"
 #include "support/scarce_memory.h"
 
@@ -18,6 +19,22 @@ using namespace swapmem;
 using namespace swapmem::test;
 
 namespace {
+
+// As if each call came from another stream: there is always one more fence to remember.
+class ManyStreams : public BlindDevice {
+ public:
+  using BlindDevice::BlindDevice;
+
+  Fence fence() override {
+    const std::uint64_t count = ++count_;
+    return (1 + count % 8) << fence_stream_shift | count;
+  }
+  void wait(Fence) override {}
+  void order(Fence) override {}
+
+ private:
+  std::atomic<std::uint64_t> count_{0};
+};
 
 struct Arrays {
   std::string name;
@@ -27,9 +44,16 @@ struct Arrays {
 
 const std::vector<Arrays>& all_arrays() {
   static const std::vector<Arrays> all = [] {
-    std::vector<Arrays> product;
+    std::vector<Pair> kinds;
     for (const Pair& pair : pairs()) {
-      if (pair.store.name != "memory") continue;  // what gets no memory is before it
+      if (pair.store.name == "memory") kinds.push_back(pair);  // what gets no memory is before it
+    }
+    const auto many_streams = [make = kinds.front().device.make] {
+      return std::make_unique<ManyStreams>(make());
+    };
+    kinds.push_back({"streams+memory", {"streams", many_streams}, kinds.front().store});
+    std::vector<Arrays> product;
+    for (const Pair& pair : kinds) {
       product.push_back({pair.name, pair, no_parts});
       product.push_back({pair.name + "/parts", pair, 2 * block_bytes});
     }
@@ -111,15 +135,28 @@ TEST_EACH(scarce_engine, a_call_that_gets_no_memory_changes_nothing, all_arrays(
   }
   with_scarce_memory(rig, [&](std::size_t&) { engine.prefetch(live); });
   for (const Address block : live) {
+    bool pinned = false;
     with_scarce_memory(rig, [&](std::size_t&) {
-      engine.pin(block);
-      engine.unpin(block);
+      if (!pinned) engine.pin(block);
+      pinned = true;
+    });
+    with_scarce_memory(rig, [&](std::size_t&) {
+      if (pinned) engine.unpin(block);
+      pinned = false;
     });
   }
   with_scarce_memory(rig, [&](std::size_t&) { engine.offer(outer); });
   with_scarce_memory(rig, [&](std::size_t&) { engine.withdraw(outer); });
   engine.offer(outer);
   with_scarce_memory(rig, [&](std::size_t&) { engine.trim(); });
+  for (const Address block : {live[2], live[3]}) {
+    bool freed = false;
+    with_scarce_memory(rig, [&](std::size_t&) {
+      if (!freed) engine.free(block);
+      freed = true;
+    });
+    rig.forget(block);
+  }
   make(rig, 5 * block_bytes);
   rig.verify_all();
   rig.finish();
