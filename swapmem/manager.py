@@ -139,7 +139,13 @@ class Manager:
 
     @property
     def device(self) -> str:
-        """The device: "host" or "cuda:N"."""
+        """The device: "host" or "cuda:N".
+
+        Example:
+            >>> import swapmem
+            >>> swapmem.Manager(device="host", device_memory="64MiB").device
+            'host'
+        """
         return self._device.name
 
     def __enter__(self) -> "Manager":

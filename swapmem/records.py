@@ -16,6 +16,14 @@ class TraceEvent(NamedTuple):
         seconds: how long it took, 0 for an instant.
         resident_bytes: of all arrays that are in memory, right after.
         charged_bytes: what counts against the budget, right after.
+
+    Example:
+        >>> import numpy as np, swapmem
+        >>> with swapmem.Manager(device="host", device_memory="64MiB") as memory:
+        ...     array = np.ones(1 << 20, np.uint8)
+        ...     memory.swap_out(array).wait()
+        ...     [event.kind for event in memory.trace()]
+        ['allocate', 'swap_out', 'evict']
     """
 
     time_seconds: float
@@ -37,6 +45,15 @@ class Fault(NamedTuple):
         block: the block's id.
         bytes: of the array.
         seconds: how long the touch waited.
+
+    Example:
+        >>> import numpy as np, swapmem
+        >>> with swapmem.Manager(device="host", device_memory="64MiB") as memory:
+        ...     array = np.ones(1 << 20, np.uint8)
+        ...     memory.swap_out(array).wait()
+        ...     one = array[0]
+        ...     [fault.bytes for fault in memory.faults()]
+        [1048576]
     """
 
     time_seconds: float
@@ -57,6 +74,14 @@ class BlockInfo(NamedTuple):
         state: "resident", "cleaning", "clean", "evicting", "out" or "filling".
         held: by an open operation or a pin.
         pinned: by a pin.
+
+    Example:
+        >>> import numpy as np, swapmem
+        >>> with swapmem.Manager(device="host", device_memory="64MiB") as memory:
+        ...     array = np.ones(1 << 20, np.uint8)
+        ...     memory.swap_out(array).wait()
+        ...     memory.block(array).state
+        'out'
     """
 
     id: int

@@ -12,7 +12,14 @@ from swapmem.errors import Error
 
 
 class BackwardTwice(Error, RuntimeError):
-    """A backward pass came to a function whose arrays an earlier one had let go."""
+    """A backward pass came to a function whose arrays an earlier one had let go.
+
+    Example:
+        >>> with BackwardOnce():
+        ...     loss = model(images, labels)
+        ...     loss.backward()
+        >>> loss.backward()  # of the same graph: raises it
+    """
 
 
 class BackwardOnce(chainer.FunctionHook):
