@@ -6,8 +6,10 @@ iteration is simulated with the times that its own ops took and the rates that i
 is compared is what the simulator makes of them, the stalls and the memory.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,13 @@ from swapmem.planner.trace import Rates, Trace
 from swapmem.records import TraceEvent
 from train.models import ARCHITECTURES
 
-# Insize and batch: small enough for a test, large enough for most activations to be blocks, and for
-# stalls that are not foreseen, 0.02 s an iteration, to stay well within the tolerance.
+# Insize and batch: small enough for a test, large enough for most activations to be blocks.
 SIZES = {
     "alex": (199, 2),
     "nin": (128, 2),
     "googlenet": (64, 4),
     "googlenetbn": (64, 4),
-    "resnet50": (128, 2),
+    "resnet50": (64, 2),
     "resnext50": (32, 2),
     "resnet10": (64, 8),
     "jacintonet11": (96, 8),
@@ -142,14 +143,34 @@ def disturbances_of(memory: Watched) -> int:
     return int(stats["faults"] + stats["unplanned_evictions"] + stats["plan_misses"])
 
 
-def achieved(events: list[TraceEvent], kind: str) -> float:
-    """Bytes a second while at least one such copy ran."""
-    copies = [event for event in events if event.kind == kind]
-    busy_seconds, until = 0.0, 0.0
-    for begin, end in sorted((c.time_seconds - c.seconds, c.time_seconds) for c in copies):
-        busy_seconds += max(0.0, end - max(begin, until))
-        until = max(until, end)
-    return sum(c.bytes for c in copies) / busy_seconds if busy_seconds else 1e12
+def achieved(events: list[TraceEvent]) -> Rates:
+    """The rate of each way while the other was idle, and while it was not.
+
+    A copy has its bytes spread evenly over its time. Copies out are twice as fast alone.
+    """
+    copies = [e for e in events if e.kind in ("swap_out", "swap_in") and e.seconds]
+    moved_bytes: Counter[tuple[str, bool]] = Counter()
+    busy_seconds: Counter[tuple[str, bool]] = Counter()
+    moments = sorted({t for e in copies for t in (e.time_seconds - e.seconds, e.time_seconds)})
+    for begin, end in pairwise(moments):
+        under_way = [e for e in copies if e.time_seconds - e.seconds <= begin < e.time_seconds]
+        kinds = {e.kind for e in under_way}
+        for e in under_way:
+            moved_bytes[e.kind, len(kinds) > 1] += e.bytes * (end - begin) / e.seconds
+        for kind in kinds:
+            busy_seconds[kind, len(kinds) > 1] += end - begin
+
+    def rate(kind: str, duplex: bool) -> float:
+        ways = [duplex] if busy_seconds[kind, duplex] else [False, True]
+        seconds = sum(busy_seconds[kind, way] for way in ways)
+        return sum(moved_bytes[kind, way] for way in ways) / seconds if seconds else 1e12
+
+    return Rates(
+        rate("swap_out", False),
+        rate("swap_in", False),
+        rate("swap_out", True),
+        rate("swap_in", True),
+    )
 
 
 def compare(memory: Watched, trace: Trace, swaps: Any, disturbances: int) -> Compared:
@@ -162,8 +183,7 @@ def compare(memory: Watched, trace: Trace, swaps: Any, disturbances: int) -> Com
         for op, real in zip(trace.ops, went.ops, strict=True)
     )
     events = [event for event in memory.trace() if begun <= event.time_seconds <= ended]
-    out, back = (achieved(events, kind) for kind in ("swap_out", "swap_in"))
-    machine = replace(trace.machine, link=Rates(out, back, out, back))
+    machine = replace(trace.machine, link=achieved(events))
     retimed = replace(trace, ops=ops, tail_seconds=went.tail_seconds, machine=machine)
     return Compared(
         seconds=ended - begun,
