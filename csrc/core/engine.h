@@ -32,6 +32,7 @@
 #include "core/device.h"
 #include "core/errors.h"
 #include "core/frames.h"
+#include "core/link_time.h"
 #include "core/magazine.h"
 #include "core/observe.h"
 #include "core/plan.h"
@@ -180,6 +181,8 @@ class Engine {
   void complete_cleaning(Block& block, Job& job);
   void evict(Lock& lock, Block& block);
   void try_evict(Lock& lock, Block& block);
+  void begin_copy(Job& job);
+  double end_copy(const Job& job, double now);
   void release(Lock& lock, Slot copy);
   void give_up(Span span);
   void start_filling(Block& block, Block& staging, Priority priority);
@@ -262,8 +265,7 @@ class Engine {
   std::unordered_map<std::thread::id, std::unique_ptr<ThreadOps>> threads_;
   std::unordered_map<std::string, std::uint32_t> op_index_;
   Stats totals_;
-  BusyTime out_busy_;
-  BusyTime in_busy_;
+  LinkTime link_time_;
   Trace trace_;
   static constexpr std::size_t most_fault_records = std::size_t{1} << 16;
   std::vector<FaultRecord> faults_;  // with room for as many

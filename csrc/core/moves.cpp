@@ -67,7 +67,7 @@ bool Engine::prepare_cleaning(Block& block, Job& job) {
   Fences last_use;
   {
     Lock lock(mutex_);
-    out_busy_.begin(now_seconds());
+    begin_copy(job);
     if (job.cancelled) return false;
     job.preparing = true;
     last_use = block.last_use;
@@ -91,7 +91,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
   Slot unused;
   Lock lock(mutex_);
   const double now = now_seconds();
-  out_busy_.end(now);
+  const double duplex_bytes = end_copy(job, now);
   const bool copied = !job.cancelled && !job.error;
   block.job.reset();
   if (copied) {
@@ -99,6 +99,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
     block.copy = job.slot;
     transition(block, State::clean);
     totals_.swap_out_bytes += job.bytes;
+    totals_.swap_out_duplex_bytes += duplex_bytes;
     ++totals_.swap_out_count;
     record(EventKind::swap_out, &block, job.bytes, block.op, now - job.started_seconds);
   } else {
@@ -205,6 +206,21 @@ void Engine::try_evict(Lock& lock, Block& block) {
   }
 }
 
+void Engine::begin_copy(Job& job) {
+  const double now = now_seconds();
+  link_time_.begin(job.direction, now);
+  job.begun_seconds = now;
+  job.both_seconds_before = link_time_.both_seconds(now);
+}
+
+// Returns the bytes that were copied while copies of the other direction were under way.
+double Engine::end_copy(const Job& job, double now) {
+  const double both_seconds = link_time_.both_seconds(now) - job.both_seconds_before;
+  link_time_.end(job.direction, now);
+  const double seconds = now - job.begun_seconds;
+  return seconds > 0 ? static_cast<double>(job.bytes) * std::min(both_seconds / seconds, 1.0) : 0;
+}
+
 // Gives a copy that is of no use any more back to the store; none is fine.
 void Engine::release(Lock& lock, Slot copy) {
   if (!copy) return;
@@ -253,7 +269,7 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
     Fences last_use;
     {
       Lock lock(mutex_);
-      in_busy_.begin(now_seconds());
+      begin_copy(self);
       last_use = staging.last_use;
     }
     for (const Fence fence : last_use) device_->wait(fence);
@@ -296,7 +312,7 @@ void Engine::complete_filling(Block& block, Job& job) {
   Slot unused;
   Lock lock(mutex_);
   const double now = now_seconds();
-  in_busy_.end(now);
+  const double duplex_bytes = end_copy(job, now);
   block.job.reset();
   block.staging = nullptr;
   block.arrival.clear();
@@ -318,6 +334,7 @@ void Engine::complete_filling(Block& block, Job& job) {
     resident_bytes_ += block.capacity_bytes;
     totals_.peak_resident_bytes = std::max(totals_.peak_resident_bytes, resident_bytes_);
     totals_.swap_in_bytes += job.bytes;
+    totals_.swap_in_duplex_bytes += duplex_bytes;
     ++totals_.swap_in_count;
     record(EventKind::swap_in, &block, job.bytes, block.op, now - job.started_seconds);
   }

@@ -19,8 +19,9 @@ Stats Engine::stats() {
   stats.cached_bytes = frames_.warm_bytes();
   stats.held_bytes = held_bytes_;
   stats.plan_misses = plan_.misses();
-  stats.swap_out_busy_seconds = out_busy_.seconds(now);
-  stats.swap_in_busy_seconds = in_busy_.seconds(now);
+  stats.swap_out_busy_seconds = link_time_.out_seconds(now);
+  stats.swap_in_busy_seconds = link_time_.in_seconds(now);
+  stats.duplex_busy_seconds = link_time_.both_seconds(now);
   lock.unlock();
   stats.store_bytes = store_->used_bytes();
   stats.peak_store_bytes = store_->peak_bytes();

@@ -100,6 +100,10 @@ struct Stats {
   std::uint64_t swap_in_count = 0;
   double swap_out_busy_seconds = 0;  // time in which at least one copy was under way
   double swap_in_busy_seconds = 0;
+  double duplex_busy_seconds = 0;  // of both, at once
+  // Of the bytes each way those that were copied then, a copy's spread evenly over its time.
+  double swap_out_duplex_bytes = 0;
+  double swap_in_duplex_bytes = 0;
   std::uint64_t clean_evictions = 0;  // memory taken from blocks whose copy was still good
   std::uint64_t transfer_errors = 0;
   double stall_seconds = 0;
@@ -124,23 +128,6 @@ struct BlockInfo {
   State state;
   std::uint32_t holds;
   std::uint32_t pins;
-};
-
-// Time in which at least one of several overlapping activities was under way.
-class BusyTime {
- public:
-  void begin(double now) {
-    if (active_++ == 0) since_ = now;
-  }
-  void end(double now) {
-    if (--active_ == 0) seconds_ += now - since_;
-  }
-  double seconds(double now) const { return seconds_ + (active_ > 0 ? now - since_ : 0); }
-
- private:
-  int active_ = 0;
-  double since_ = 0;
-  double seconds_ = 0;
 };
 
 }  // namespace swapmem

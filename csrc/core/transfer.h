@@ -62,6 +62,8 @@ struct Job {
 
   // Owned by the engine (under its lock).
   bool preparing = false;
+  double begun_seconds = 0;        // as link time counts
+  double both_seconds_before = 0;  // LinkTime::both_seconds then
   // The same, but read by workers at any time: no further chunk of a copy out is then copied.
   std::atomic<bool> cancelled{false};  // cleaning: the block was written or freed meanwhile
 };

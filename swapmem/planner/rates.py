@@ -28,7 +28,8 @@ UNKNOWN = Rates(1e9, 1e9, 1e9, 1e9)
 def reached(before: Mapping[str, Any], after: Mapping[str, Any]) -> Rates | None:
     """The rates of the copies between two moments, beside whatever ran meanwhile.
 
-    A link that is measured while nothing computes is several times as fast.
+    A link that is measured while nothing computes is several times as fast. Where too little was
+    copied one way alone, or both ways at once, to tell these apart, one rate stands for both.
 
     Args:
         before: ``Manager.stats()`` of the first.
@@ -37,14 +38,23 @@ def reached(before: Mapping[str, Any], after: Mapping[str, Any]) -> Rates | None
     Returns:
         The rates; None if too little was copied to tell.
     """
-    rate = {}
+
+    def grown(name: str) -> float:
+        return float(after[name] - before[name])
+
+    both_seconds = grown("duplex_busy_seconds")
+    alone, duplex = {}, {}
     for way in ("out", "in"):
-        moved = after[f"swap_{way}_bytes"] - before[f"swap_{way}_bytes"]
-        busy_seconds = after[f"swap_{way}_busy_seconds"] - before[f"swap_{way}_busy_seconds"]
-        if moved < _TELLING_BYTES or busy_seconds <= 0:
+        moved, seconds = grown(f"swap_{way}_bytes"), grown(f"swap_{way}_busy_seconds")
+        if moved < _TELLING_BYTES or seconds <= 0:
             return None
-        rate[way] = moved / busy_seconds
-    return Rates(rate["out"], rate["in"], rate["out"], rate["in"])
+        moved_in_both = grown(f"swap_{way}_duplex_bytes")
+        if min(moved_in_both, moved - moved_in_both) < _TELLING_BYTES:
+            alone[way] = duplex[way] = moved / seconds
+        else:
+            duplex[way] = moved_in_both / both_seconds
+            alone[way] = (moved - moved_in_both) / (seconds - both_seconds)
+    return Rates(alone["out"], alone["in"], duplex["out"], duplex["in"])
 
 
 def slower(machine: Machine, factor: float) -> Machine:

@@ -104,6 +104,27 @@ TEST(trace, it_keeps_the_last_events_in_order) {
   }
 }
 
+TEST_EACH(ops, copies_both_ways_at_once_are_told_from_others, pairs()) {
+  Rig rig(kind);
+  const auto blocks = make(rig, 2);
+  swap_out(rig, {blocks[0]});
+  rig.store().writes.close();
+  rig.store().reads.close();
+  rig.engine().swap_out(blocks[1]);
+  rig.store().writes.await_waiting(1);
+  rig.engine().swap_in(blocks[0]);
+  rig.store().reads.await_waiting(1);
+  rig.open_gates();
+  rig.engine().drain();
+  const Stats stats = rig.engine().stats();
+  CHECK(stats.duplex_busy_seconds > 0);
+  for (const double bytes : {stats.swap_out_duplex_bytes, stats.swap_in_duplex_bytes}) {
+    CHECK(bytes > 0 && bytes <= block_bytes);
+  }
+  rig.verify_all();
+  rig.finish();
+}
+
 TEST_EACH(ops, statistics_add_up, pairs()) {
   Rig rig(kind);
   const auto blocks = make(rig, 3);
@@ -115,6 +136,9 @@ TEST_EACH(ops, statistics_add_up, pairs()) {
   CHECK_EQUAL(stats.resident_bytes, 3 * block_bytes);
   CHECK_EQUAL(stats.swap_out_bytes, 3 * block_bytes);
   CHECK_EQUAL(stats.swap_in_bytes, 3 * block_bytes);
+  CHECK_EQUAL(stats.duplex_busy_seconds, 0.0);
+  CHECK_EQUAL(stats.swap_out_duplex_bytes, 0.0);
+  CHECK_EQUAL(stats.swap_in_duplex_bytes, 0.0);
   CHECK_EQUAL(stats.clean_evictions, 3u);
   CHECK_EQUAL(stats.largest_op_bytes, block_bytes);
   std::uint64_t calls = 0;
