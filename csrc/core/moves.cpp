@@ -67,14 +67,14 @@ bool Engine::prepare_cleaning(Block& block, Job& job) {
   Fences last_use;
   {
     Lock lock(mutex_);
-    begin_copy(job);
     if (job.cancelled) return false;
-    job.preparing = true;
     last_use = block.last_use;
+    job.preparing = true;
   }
   std::exception_ptr error;
   try {
     for (const Fence fence : last_use) device_->wait(fence);
+    begin_copy(job);
     job.slot = store_->reserve(job.bytes);
     device_->protect(block.span(), Access::read);
   } catch (...) {
@@ -101,7 +101,7 @@ void Engine::complete_cleaning(Block& block, Job& job) {
     totals_.swap_out_bytes += job.bytes;
     totals_.swap_out_duplex_bytes += duplex_bytes;
     ++totals_.swap_out_count;
-    record(EventKind::swap_out, &block, job.bytes, block.op, now - job.started_seconds);
+    record(EventKind::swap_out, &block, job.bytes, block.op, now - job.begun_seconds);
   } else {
     unused = job.slot;
     transition(block, State::resident);
@@ -206,7 +206,9 @@ void Engine::try_evict(Lock& lock, Block& block) {
   }
 }
 
+// A copy's time begins when the work that it comes after has passed, which may take long.
 void Engine::begin_copy(Job& job) {
+  Lock lock(mutex_);
   const double now = now_seconds();
   link_time_.begin(job.direction, now);
   job.begun_seconds = now;
@@ -215,6 +217,7 @@ void Engine::begin_copy(Job& job) {
 
 // Returns the bytes that were copied while copies of the other direction were under way.
 double Engine::end_copy(const Job& job, double now) {
+  if (job.begun_seconds == 0) return 0;
   const double both_seconds = link_time_.both_seconds(now) - job.both_seconds_before;
   link_time_.end(job.direction, now);
   const double seconds = now - job.begun_seconds;
@@ -269,10 +272,10 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
     Fences last_use;
     {
       Lock lock(mutex_);
-      begin_copy(self);
       last_use = staging.last_use;
     }
     for (const Fence fence : last_use) device_->wait(fence);
+    begin_copy(self);
     self.address = device_->begin_fill(staging.span(), block.span());
     return true;
   };
@@ -336,7 +339,7 @@ void Engine::complete_filling(Block& block, Job& job) {
     totals_.swap_in_bytes += job.bytes;
     totals_.swap_in_duplex_bytes += duplex_bytes;
     ++totals_.swap_in_count;
-    record(EventKind::swap_in, &block, job.bytes, block.op, now - job.started_seconds);
+    record(EventKind::swap_in, &block, job.bytes, block.op, now - job.begun_seconds);
   }
   if (block.freed) {
     if (block.copy) unused = block.copy;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "core/clock.h"
-
 namespace swapmem {
 
 TransferQueue::TransferQueue(Store& store, std::size_t workers, std::size_t chunk_bytes)
@@ -122,7 +120,6 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
   bool wanted = true;
   try {
     if (bytes == 0) {
-      job->started_seconds = now_seconds();
       wanted = job->prepare(*job);
     } else if (job->direction == Direction::out) {
       const void* const from = reinterpret_cast<const void*>(job->address + offset);

@@ -58,11 +58,10 @@ struct Job {
   std::size_t queued_bytes = 0;  // of chunks whose copies are queued; <= next_offset
   Fences arrival;                // of these
   std::exception_ptr error;
-  double started_seconds = 0;
 
   // Owned by the engine (under its lock).
   bool preparing = false;
-  double begun_seconds = 0;        // as link time counts
+  double begun_seconds = 0;        // as LinkTime counts; 0 before
   double both_seconds_before = 0;  // LinkTime::both_seconds then
   // The same, but read by workers at any time: no further chunk of a copy out is then copied.
   std::atomic<bool> cancelled{false};  // cleaning: the block was written or freed meanwhile

@@ -1,6 +1,7 @@
 // Engine over a device whose work is queued: what waits for which fence, and what is never taken
 // because nobody would see a touch of it.
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -64,7 +65,11 @@ class FencedDevice : public BlindDevice {
     last = fence;
     return fence;
   }
-  void wait(Fence fence) override { log_.add("wait " + std::to_string(fence)); }
+  void wait(Fence fence) override {
+    waits.pass();
+    if (wait_fails) throw DeviceError("injected", 1);
+    log_.add("wait " + std::to_string(fence));
+  }
   void order(Fence fence) override {
     if (order_fails) throw DeviceError("injected", 1);
     log_.add("order " + std::to_string(fence));
@@ -74,8 +79,10 @@ class FencedDevice : public BlindDevice {
     BlindDevice::move(from, to, bytes, last_use);
   }
 
+  Gate waits;
   bool touches = true;
   bool order_fails = false;
+  std::atomic<bool> wait_fails{false};
   std::atomic<Fence> given{0};
   std::atomic<Fence> last{0};
 
@@ -118,7 +125,10 @@ struct Bench {
         std::make_unique<LoggedStore>(std::make_unique<MemoryStore>(std::size_t{64} << 20), log),
         std::make_unique<LeastRecentlyUsed>(), options);
   }
-  ~Bench() { engine->check_invariants(); }
+  ~Bench() {
+    device->waits.open();  // a test that fails may have left it closed
+    engine->check_invariants();
+  }
 
   // An op that touches these blocks; returns the fence of its end.
   Fence op(std::vector<Address> touched) {
@@ -219,6 +229,41 @@ TEST(fences, a_fill_waits_for_what_its_memory_was_used_for) {
   bench.engine->wait(bench.engine->swap_in(out));
   CHECK(bench.log.place(bench.line("wait ", freed)) < bench.log.place("read"));
   bench.engine->free(a);
+}
+
+TEST(fences, what_a_copy_comes_after_is_no_time_of_the_copy) {
+  Bench bench(block_bytes);
+  Engine& engine = *bench.engine;
+  const Address block = engine.allocate(block_bytes);
+  bench.device->waits.close();
+  engine.swap_out(block);
+  bench.device->waits.await_waiting(1);
+  CHECK_EQUAL(engine.stats().swap_out_busy_seconds, 0.0);
+  bench.device->waits.open();
+  engine.drain();
+  CHECK(engine.stats().swap_out_busy_seconds > 0);
+  engine.free(engine.allocate(block_bytes));  // and a fence with it
+  bench.device->waits.close();
+  engine.swap_in(block);
+  bench.device->waits.await_waiting(1);
+  CHECK_EQUAL(engine.stats().swap_in_busy_seconds, 0.0);
+  bench.device->waits.open();
+  engine.drain();
+  CHECK(engine.stats().swap_in_busy_seconds > 0);
+}
+
+TEST(fences, a_copy_that_is_not_begun_takes_no_time) {
+  Bench bench(block_bytes);
+  Engine& engine = *bench.engine;
+  const Address block = engine.allocate(block_bytes);
+  bench.device->wait_fails = true;
+  const Ticket ticket = engine.swap_out(block);
+  CHECK_THROWS(DeviceError, engine.wait(ticket));
+  engine.drain();
+  CHECK_EQUAL(engine.stats().swap_out_busy_seconds, 0.0);
+  bench.device->wait_fails = false;
+  engine.wait(engine.swap_out(block));
+  CHECK(engine.stats().swap_out_busy_seconds > 0);
 }
 
 TEST(fences, a_stream_that_cannot_be_ordered_costs_no_budget) {
