@@ -148,6 +148,15 @@ def wait_until_read(descriptor: int) -> None:
     """Waits until a pipe is empty; not for ever, and for nothing but a pipe.
 
     MPI's abort overtakes what mpiexec has not read yet: on a busy machine MPICH's lost some lines.
+
+    Args:
+        descriptor: Of what was written to.
+
+    Raises:
+        OSError: It is closed.
+
+    Example:
+        >>> wait_until_read(sys.stderr.fileno())
     """
     deadline = time.monotonic() + _READ_WITHIN_SECONDS
     unread = array.array("i", [0])

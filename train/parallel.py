@@ -82,6 +82,13 @@ class Processes:
 
         Raised wherever the program is it would be lost in a finalizer: Python prints it there, and
         goes on. Who interrupts again is obeyed at once. A handler that is not Python's own stays.
+
+        Raises:
+            KeyboardInterrupt: At the end of the block, for one that nobody has taken up.
+
+        Example:
+            >>> with processes.deferring_interrupts():
+            ...     trainer.run()
         """
         ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if not ours or threading.current_thread() is not threading.main_thread():

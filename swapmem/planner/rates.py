@@ -36,7 +36,12 @@ def reached(before: Mapping[str, Any], after: Mapping[str, Any]) -> Rates | None
         after: of the second.
 
     Returns:
-        The rates; None if too little was copied to tell.
+        The rates, in bytes a second; None if too little was copied to tell.
+
+    Example:
+        >>> before = memory.stats()
+        >>> optimizer.update(model, images, labels)
+        >>> reached(before, memory.stats())
     """
 
     def grown(name: str) -> float:

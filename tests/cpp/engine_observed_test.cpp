@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <memory>
 #include <set>
 #include <string>
@@ -39,17 +38,8 @@ TEST_EACH(ops, a_fault_is_recorded_with_its_op_and_block, pairs()) {
 
 TEST_EACH(ops, a_fault_whose_bytes_cannot_be_had_says_why, pairs()) {
   Faults broken(1, true);
-  struct Unreadable : ForwardingStore {
-    Faults& faults;
-    Unreadable(std::unique_ptr<Store> inner, Faults& f)
-        : ForwardingStore(std::move(inner)), faults(f) {}
-    void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
-      if (faults.fails()) throw StoreError("injected", EIO);
-      inner_->read(slot, offset, to, bytes);
-    }
-  };
   Rig rig(kind, {}, [&](std::unique_ptr<Device>&, std::unique_ptr<Store>& store) {
-    store = std::make_unique<Unreadable>(std::move(store), broken);
+    store = std::make_unique<UnreadableStore>(std::move(store), broken);
   });
   const Address block = rig.make();
   swap_out(rig, {block});

@@ -1,5 +1,4 @@
 // Ops: what they hold, and which are refused.
-#include <cerrno>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -179,25 +178,12 @@ TEST_EACH(ops, a_nested_op_that_does_not_fit_leaves_its_parent_open, pairs()) {
 }
 
 TEST_EACH(ops, an_op_whose_bytes_cannot_be_read_is_not_opened, pairs()) {
-  Faults faults(1, true);
-  faults.repair();
-  Faults* current = &faults;
-  struct Switched : ForwardingStore {
-    Faults*& faults;
-    Switched(std::unique_ptr<Store> inner, Faults*& f)
-        : ForwardingStore(std::move(inner)), faults(f) {}
-    void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
-      if (faults->fails()) throw StoreError("injected", EIO);
-      inner_->read(slot, offset, to, bytes);
-    }
-  };
+  Faults broken(1, true);
   Rig rig(kind, {}, [&](std::unique_ptr<Device>&, std::unique_ptr<Store>& store) {
-    store = std::make_unique<Switched>(std::move(store), current);
+    store = std::make_unique<UnreadableStore>(std::move(store), broken);
   });
   const auto blocks = make(rig, 3);
   swap_out(rig, blocks);
-  Faults broken(1, true);
-  current = &broken;
   CHECK_THROWS(StoreError, rig.engine().begin_op("op", blocks));
   rig.engine().drain();
   rig.check();

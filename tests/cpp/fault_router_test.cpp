@@ -239,17 +239,8 @@ TEST(child, a_signal_that_is_no_touch) {
 
 TEST(child, a_touch_of_bytes_that_cannot_be_read) {
   Faults broken(1, true);
-  struct Unreadable : ForwardingStore {
-    Faults& faults;
-    Unreadable(std::unique_ptr<Store> inner, Faults& f)
-        : ForwardingStore(std::move(inner)), faults(f) {}
-    void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
-      if (faults.fails()) throw StoreError("injected", EIO);
-      inner_->read(slot, offset, to, bytes);
-    }
-  };
   Rig rig(host_and_file(), {}, [&](std::unique_ptr<Device>&, std::unique_ptr<Store>& store) {
-    store = std::make_unique<Unreadable>(std::move(store), broken);
+    store = std::make_unique<UnreadableStore>(std::move(store), broken);
   });
   const Address block = make_out(rig);
   *bytes_at(block) = 1;

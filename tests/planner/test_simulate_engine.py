@@ -146,7 +146,7 @@ def disturbances_of(memory: Watched) -> int:
 def achieved(events: list[TraceEvent]) -> Rates:
     """The rate of each way while the other was idle, and while it was not.
 
-    A copy has its bytes spread evenly over its time. Copies out are twice as fast alone.
+    A copy has its bytes spread evenly over its time.
     """
     copies = [e for e in events if e.kind in ("swap_out", "swap_in") and e.seconds]
     moved_bytes: Counter[tuple[str, bool]] = Counter()

@@ -99,4 +99,19 @@ class FaultyStore : public ForwardingStore {
   Faults& faults_;
 };
 
+// A store that takes everything and whose Nth read fails.
+class UnreadableStore : public ForwardingStore {
+ public:
+  UnreadableStore(std::unique_ptr<Store> inner, Faults& faults)
+      : ForwardingStore(std::move(inner)), faults_(faults) {}
+
+  void read(Slot slot, std::size_t offset, void* to, std::size_t bytes) override {
+    if (faults_.fails()) throw StoreError("injected", EIO);
+    inner_->read(slot, offset, to, bytes);
+  }
+
+ private:
+  Faults& faults_;
+};
+
 }  // namespace swapmem::test
