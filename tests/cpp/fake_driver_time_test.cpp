@@ -119,6 +119,36 @@ TEST(fake_driver, calls_about_memory_cost_by_the_handle) {
   CHECK(about(fake_seconds(), 12222));
 }
 
+TEST(fake_driver, a_copy_is_queued_once_the_driver_has_time_for_it) {
+  const FakeGpu gpu;
+  slow_link(false);
+  const FakeDelays delays{0.25, 0};
+  fake_set_delays(&delays);
+  Pinned host(gpu, frame);
+  const CUdeviceptr at = gpu.memory();
+  const CUstream stream = gpu.stream();
+  for (int i = 0; i < 2; ++i) {
+    CHECK_EQUAL(gpu.d.cuMemcpyDtoHAsync(host.data(), at, frame, stream), CUDA_SUCCESS);
+  }
+  CHECK(about(fake_seconds(), 0.5));  // the host does not wait for the first one
+  CHECK_EQUAL(gpu.d.cuStreamSynchronize(stream), CUDA_SUCCESS);
+  CHECK(about(fake_seconds(), 2.25));
+}
+
+TEST(fake_driver, only_a_thread_that_slept_wakes_late) {
+  const FakeGpu gpu;
+  const FakeDelays delays{0, 5};
+  fake_set_delays(&delays);
+  const CUdeviceptr at = gpu.memory();
+  const CUstream stream = gpu.stream();
+  CHECK_EQUAL(gpu.touch(stream, at, 1, true, "kernel", 3), CUDA_SUCCESS);
+  const CUevent event = gpu.record(stream);
+  CHECK_EQUAL(gpu.d.cuEventSynchronize(event), CUDA_SUCCESS);
+  CHECK(about(fake_seconds(), 8));
+  CHECK_EQUAL(gpu.d.cuEventSynchronize(event), CUDA_SUCCESS);
+  CHECK(about(fake_seconds(), 8));
+}
+
 TEST(fake_driver, threads_have_clocks_of_their_own_until_they_hand_something_over) {
   const FakeGpu gpu;
   const FakeCosts costs{1, 0, 0, 0, 0};

@@ -110,6 +110,10 @@ FAKE_API void fake_set_costs(const FakeCosts* costs) {
   locked([&](auto& world, Lock&) { world.time.costs = *costs; });
 }
 
+FAKE_API void fake_set_delays(const FakeDelays* delays) {
+  locked([&](auto& world, Lock&) { world.time.delays = *delays; });
+}
+
 FAKE_API void fake_on_delay(void (*function)()) {
   fake::on_delay() = function;
 }

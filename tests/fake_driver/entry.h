@@ -41,6 +41,22 @@ CUresult call(const char* name, Needs needs, Body body, bool& delayed) {
   return result;
 }
 
+// What a call takes before it has any effect: others that come earlier have theirs first.
+template <typename Body>
+void take_time(Body body) {
+  if (forked()) return;
+  bool delayed = false;
+  {
+    Lock lock(driver_mutex());
+    VirtualTime& time = the_world().time;
+    const double begun_seconds = time.now();
+    body(time);
+    delayed = time.now() > begun_seconds;
+  }
+  void (*const tell)() = on_delay();
+  if (delayed && tell != nullptr) tell();
+}
+
 template <typename Body>
 CUresult enter(const char* name, Needs needs, Body body) {
   if (forked()) return CUDA_ERROR_NOT_INITIALIZED;

@@ -85,6 +85,14 @@ struct FakeCosts {
 };
 FAKE_API void fake_set_rates(const FakeRates* rates);
 FAKE_API void fake_set_costs(const FakeCosts* costs);
+// What the host's threads lose: to give a copy to a stream takes the driver `queue` seconds, as
+// calls about memory take it time; a thread that sleeps until work is done goes on `wake` seconds
+// after that.
+struct FakeDelays {
+  double queue;
+  double wake;
+};
+FAKE_API void fake_set_delays(const FakeDelays* delays);
 // Every call of the driver that took the calling thread time calls this at its end, without a lock.
 FAKE_API void fake_on_delay(void (*function)());
 FAKE_API double fake_seconds();                  // the calling thread's clock

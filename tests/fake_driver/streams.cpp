@@ -212,7 +212,9 @@ void Streams::wait(const std::shared_ptr<Work>& work, Lock& lock) {
   while (!work->done) {
     if (!step(lock)) changed_.wait(lock);
   }
+  const bool slept = work->finished_seconds > world_.time.now();
   learn(*work);
+  if (slept) world_.time.now() += world_.time.delays.wake;
 }
 
 bool Streams::query(const std::shared_ptr<Work>& work, Lock& lock) {

@@ -38,6 +38,7 @@ class VirtualTime {
 
   FakeRates rates = {};
   FakeCosts costs = {};
+  FakeDelays delays = {};
 
  private:
   static std::uint64_t next_life();
