@@ -5,6 +5,8 @@ from typing import Any
 
 min_block_bytes: int
 min_cuda_block_bytes: int
+cuda_link_workers: int
+cuda_link_chunk_bytes: int
 
 def available_memory_bytes() -> int: ...
 def set_numpy_handler(handler: object) -> object: ...
@@ -47,8 +49,6 @@ def cuda_engine(
     reserve_now: bool,
     checksum: bool,
     paranoid: bool,
-    workers: int,
-    chunk_bytes: int,
     part_bytes: int,
 ) -> Engine: ...
 def cuda_devices() -> list[dict[str, Any]]: ...

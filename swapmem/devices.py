@@ -14,7 +14,8 @@ from swapmem import _core
 from swapmem.errors import DeviceError, OutOfMemory, StoreError
 from swapmem.sizes import format_bytes, parse_bytes
 
-# A deep queue from one large array or from many small ones; bench/bench_transfers.py measures it.
+# On the host: a deep queue from one large array or from many small ones; bench/bench_transfers.py
+# measures it.
 _WORKERS = 4
 _CHUNK_BYTES = 2 << 20
 #: On a GPU larger arrays are several blocks: where two of them do not fit together, one can come in
@@ -202,8 +203,6 @@ def _cuda_engine(device: Device, ordinal: int, wish: Wish) -> _core.Engine:
         wish.spill_bytes is not None,
         wish.checksum,
         wish.paranoid,
-        _WORKERS,
-        _CHUNK_BYTES,
         PART_BYTES,
     )
 

@@ -13,6 +13,7 @@
 #include "bindings/make_engine.h"
 #include "cuda/context.h"
 #include "cuda/cuda_device.h"
+#include "cuda/cuda_link.h"
 #include "cuda/driver.h"
 #include "cuda/handles.h"
 #include "host/checksum_store.h"
@@ -64,8 +65,7 @@ std::pair<std::size_t, std::size_t> cuda_memory(int ordinal) {
 std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std::size_t host_bytes,
                                      const std::optional<std::string>& spill_dir,
                                      std::size_t spill_bytes, bool reserve_now, bool checksum,
-                                     bool paranoid, std::size_t workers, std::size_t chunk_bytes,
-                                     std::size_t part_bytes) {
+                                     bool paranoid, std::size_t part_bytes) {
   auto device = std::make_unique<cuda::CudaDevice>(ordinal);
   const std::shared_ptr<Link> link = device->link();
   auto pinned = std::make_unique<PinnedStore>(link, host_bytes);
@@ -79,8 +79,8 @@ std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std:
   }
   return std::make_shared<CudaRuntime>(make_engine(std::move(device), std::move(store), paranoid,
                                                    {.budget_bytes = budget_bytes,
-                                                    .workers = workers,
-                                                    .chunk_bytes = chunk_bytes,
+                                                    .workers = cuda::link_workers,
+                                                    .chunk_bytes = cuda::link_chunk_bytes,
                                                     .part_bytes = part_bytes}));
 }
 
@@ -88,11 +88,13 @@ std::shared_ptr<Runtime> cuda_engine(int ordinal, std::size_t budget_bytes, std:
 
 void bind_cuda_engine(py::module_& module) {
   module.attr("min_cuda_block_bytes") = min_cuda_block_bytes;
+  module.attr("cuda_link_workers") = cuda::link_workers;
+  module.attr("cuda_link_chunk_bytes") = cuda::link_chunk_bytes;
   module.def("cuda_devices", &cuda_devices);
   module.def("cuda_memory", &cuda_memory, py::call_guard<py::gil_scoped_release>(), "ordinal"_a);
   module.def("cuda_engine", &cuda_engine, py::call_guard<py::gil_scoped_release>(), "ordinal"_a,
              "budget_bytes"_a, "host_bytes"_a, "spill_dir"_a, "spill_bytes"_a, "reserve_now"_a,
-             "checksum"_a, "paranoid"_a, "workers"_a, "chunk_bytes"_a, "part_bytes"_a);
+             "checksum"_a, "paranoid"_a, "part_bytes"_a);
 }
 
 }  // namespace swapmem

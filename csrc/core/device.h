@@ -94,8 +94,8 @@ class Device {
   virtual void decommit(Span span, const Fences& last_use) = 0;
 
   // Puts the memory behind `from` behind `to`, contents and access kept, in one step: another
-  // thread that looks at `to` sees a fault or all of it. `from` then has no memory and is not
-  // accessible through its old mapping's contents. No overlap. Whole frames move as they are;
+  // thread that looks at `to` sees a fault or all of it. `from` then has no memory; to
+  // close it may be put off (see tidy). No overlap. Whole frames move as they are;
   // a piece of a frame need not keep its contents. Access may have to wait for commit(to).
   virtual void move(Address from, Address to, std::size_t bytes, const Fences& last_use) = 0;
 
@@ -132,8 +132,16 @@ class Device {
 
   // Where a block that comes back has to be filled: `staging` has memory, `block` has none.
   // finish_fill then makes it the block's; if the fill failed, decommit of the block does not.
+  // May be called for one piece after another, that is, for the same parts of both: the first is
+  // then filled while the next is begun. Pieces end where a multiple of fill_step_bytes does, a
+  // power of two.
   virtual Address begin_fill(Span staging, Span block) = 0;
   virtual void finish_fill(Span staging, Span block) = 0;
+  virtual std::size_t fill_step_bytes() const { return std::size_t{1} << 63; }
+
+  // Does what other calls have put off, as far as it can be done now: `from` is closed once all of
+  // its move's last uses have passed. Errors are for those who need it done.
+  virtual void tidy() noexcept {}
 };
 
 }  // namespace swapmem

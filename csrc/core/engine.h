@@ -177,7 +177,7 @@ class Engine {
   bool try_cleaning(Block& block, Priority priority, bool evict_next);
   void request_eviction(Block& block);
   void forget_eviction(Block& block);
-  bool prepare_cleaning(Block& block, Job& job);
+  std::size_t prepare_cleaning(Block& block, Job& job);
   void complete_cleaning(Block& block, Job& job);
   void evict(Lock& lock, Block& block);
   void try_evict(Lock& lock, Block& block);
@@ -187,6 +187,7 @@ class Engine {
   void give_up(Span span);
   void start_filling(Block& block, Block& staging, Priority priority);
   void swap_in_now(Lock& lock, Block& block, Wait wait, std::uint32_t op);
+  std::size_t prepare_filling(Block& block, Block& staging, Job& job);
   void complete_filling(Block& block, Job& job);
   void make_writable(Lock& lock, Block& block);
   void set_access(Lock& lock, Block& block, Access access, Slot unused);

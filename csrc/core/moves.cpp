@@ -63,11 +63,11 @@ void Engine::forget_eviction(Block& block) {
   leaving_bytes_ -= block.capacity_bytes;
 }
 
-bool Engine::prepare_cleaning(Block& block, Job& job) {
+std::size_t Engine::prepare_cleaning(Block& block, Job& job) {
   Fences last_use;
   {
     Lock lock(mutex_);
-    if (job.cancelled) return false;
+    if (job.cancelled) return 0;
     last_use = block.last_use;
     job.preparing = true;
   }
@@ -84,7 +84,7 @@ bool Engine::prepare_cleaning(Block& block, Job& job) {
   job.preparing = false;
   changed();
   if (error) std::rethrow_exception(error);
-  return !job.cancelled;
+  return job.cancelled ? 0 : job.bytes;
 }
 
 void Engine::complete_cleaning(Block& block, Job& job) {
@@ -192,6 +192,10 @@ void Engine::evict(Lock& lock, Block& block) {
   } else if (!closed && block.holds == 0) {
     list(block);
   }
+  changed();  // the memory is there: nobody waits for what the device has put off
+  lock.unlock();
+  device_->tidy();
+  lock.lock();
   --under_way_;
   changed();
 }
@@ -269,15 +273,7 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
   job->slot = block.copy;
   job->bytes = copied_bytes(block);
   job->prepare = [this, &block, &staging](Job& self) {
-    Fences last_use;
-    {
-      Lock lock(mutex_);
-      last_use = staging.last_use;
-    }
-    for (const Fence fence : last_use) device_->wait(fence);
-    begin_copy(self);
-    self.address = device_->begin_fill(staging.span(), block.span());
-    return true;
+    return prepare_filling(block, staging, self);
   };
   // Where touches that nobody announces are seen, they have to be: the bytes are there or are not.
   if (!sees_touches_) {
@@ -294,6 +290,28 @@ void Engine::start_filling(Block& block, Block& staging, Priority priority) {
   block.error = nullptr;
   block.job = std::move(job);
   ++under_way_;
+}
+
+// Piece by piece: the first bytes are copied while further memory is mapped.
+std::size_t Engine::prepare_filling(Block& block, Block& staging, Job& job) {
+  const std::size_t begin = job.ready_bytes;
+  if (begin == 0) {
+    Fences last_use;
+    {
+      Lock lock(mutex_);
+      last_use = staging.last_use;
+    }
+    for (const Fence fence : last_use) device_->wait(fence);
+    begin_copy(job);
+  }
+  const std::size_t step = device_->fill_step_bytes();
+  const std::size_t end = ((block.address + begin) / step + 1) * step - block.address;
+  const bool last = end >= job.bytes;
+  const std::size_t bytes = (last ? block.capacity_bytes : end) - begin;
+  const Address address =
+      device_->begin_fill({staging.address + begin, bytes}, {block.address + begin, bytes});
+  if (begin == 0) job.address = address;
+  return last ? job.bytes : end;
 }
 
 void Engine::complete_filling(Block& block, Job& job) {

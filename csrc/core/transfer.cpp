@@ -59,38 +59,47 @@ bool TransferQueue::yields(std::size_t priority) const {
   }
 }
 
-// The job to serve next: the first, or, while the first is copied and nobody prepares another, the
-// first that is to be filled after it. Memory is then mapped while the link is busy.
-TransferQueue::Queue::iterator TransferQueue::next_of(Queue& queue) const {
-  const auto first = queue.begin();
-  if (preparing_[index(Direction::in)] > 0 || !(*first)->prepared) return first;
-  const auto second = std::next(first);
-  if (second == queue.end() || (*second)->prepared) return first;
-  return (*second)->direction == Direction::in ? second : first;
+// One of each direction is prepared at a time. To prepare may be to wait for work that is queued,
+// and whoever waited for later work would be missing elsewhere; and memory is mapped by one call at
+// a time, so that the first copy begins the sooner.
+bool TransferQueue::can_prepare(const Job& job) const {
+  return job.ready_bytes < job.bytes && preparing_[index(job.direction)] == 0;
 }
 
-// Called with the lock held. A job leaves its queue when its last chunk is taken, and while it is
-// being prepared.
+// The job to prepare before anything is copied, or the end: the first, and while that is copied to,
+// the one after it. Memory is then mapped while the link is busy.
+TransferQueue::Queue::iterator TransferQueue::next_to_prepare(Queue& queue) const {
+  const auto first = queue.begin();
+  if (can_prepare(**first)) return first;
+  const auto second = std::next(first);
+  const bool copied_to = (*first)->ready_bytes == (*first)->bytes;
+  if (!copied_to || second == queue.end() || (*second)->ready_bytes > 0) return queue.end();
+  return (*second)->direction == Direction::in && can_prepare(**second) ? second : queue.end();
+}
+
+// Called with the lock held. A job leaves its queue when its last chunk is taken, and while nothing
+// of it is ready yet.
 std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes) {
   for (std::size_t priority = 0; priority < priority_count; ++priority) {
     auto& queue = queues_[priority];
     if (queue.empty() || yields(priority)) continue;
-    const auto next = next_of(queue);
-    // One of each direction is prepared at a time. To prepare may be to wait for work that is
-    // queued, and whoever waited for later work would be missing elsewhere; and memory is mapped by
-    // one call at a time, so that the first copy begins the sooner.
-    if (!(*next)->prepared && preparing_[index((*next)->direction)] > 0) continue;
-    std::shared_ptr<Job> job = *next;
-    ++busy_[index(job->direction)];
-    if (!job->prepared) {
+    if (const auto next = next_to_prepare(queue); next != queue.end()) {
+      const std::shared_ptr<Job> job = *next;
+      ++busy_[index(job->direction)];
       ++preparing_[index(job->direction)];
-      in_preparation_.splice(in_preparation_.end(), queue, next);
-      job->queued = false;
+      job->in_preparation = true;
+      if (job->ready_bytes == 0) {
+        not_ready_.splice(not_ready_.end(), queue, next);
+        job->queued = false;
+      }
       bytes = 0;
       return job;
     }
+    const std::shared_ptr<Job> job = queue.front();
+    if (job->next_offset == job->ready_bytes) continue;
+    ++busy_[index(job->direction)];
     offset = job->next_offset;
-    bytes = std::min(chunk_bytes_, job->bytes - offset);
+    bytes = std::min(chunk_bytes_, job->ready_bytes - offset);
     job->next_offset += bytes;
     ++job->under_way;
     if (job->next_offset == job->bytes) {
@@ -100,6 +109,13 @@ std::shared_ptr<Job> TransferQueue::take(std::size_t& offset, std::size_t& bytes
     return job;
   }
   return nullptr;
+}
+
+// Called with the lock held.
+void TransferQueue::drop(const std::shared_ptr<Job>& job) {
+  auto& queue = queues_[static_cast<std::size_t>(job->priority)];
+  queue.erase(std::find(queue.begin(), queue.end(), job));
+  job->queued = false;
 }
 
 void TransferQueue::read(Job& job, std::size_t offset, std::size_t bytes) {
@@ -116,11 +132,12 @@ void TransferQueue::read(Job& job, std::size_t offset, std::size_t bytes) {
 }
 
 void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std::size_t bytes) {
+  const bool prepares = bytes == 0;
   std::exception_ptr error;
-  bool wanted = true;
+  std::size_t ready_bytes = 0;
   try {
-    if (bytes == 0) {
-      wanted = job->prepare(*job);
+    if (prepares) {
+      ready_bytes = job->prepare(*job);
     } else if (job->direction == Direction::out) {
       const void* const from = reinterpret_cast<const void*>(job->address + offset);
       if (!job->cancelled) store_.write(job->slot, offset, from, bytes);
@@ -136,31 +153,30 @@ void TransferQueue::run(const std::shared_ptr<Job>& job, std::size_t offset, std
     std::lock_guard lock(mutex_);
     --busy_[index(job->direction)];
     if (error && !job->error) job->error = error;
-    if (bytes == 0) {
-      job->prepared = true;
+    if (prepares) {
       --preparing_[index(job->direction)];
-      const auto prepared = std::find(in_preparation_.begin(), in_preparation_.end(), job);
-      if (wanted && !job->error) {
-        job->queued = true;
-        auto& queue = queues_[static_cast<std::size_t>(job->priority)];
-        const auto place = std::find_if(queue.begin(), queue.end(),
-                                        [](const auto& other) { return !other->prepared; });
-        queue.splice(place, in_preparation_, prepared);
-      } else {
-        in_preparation_.erase(prepared);
-        ended = true;
+      job->in_preparation = false;
+      if (job->ready_bytes == 0) {
+        const auto place = std::find(not_ready_.begin(), not_ready_.end(), job);
+        if (ready_bytes > 0) {
+          auto& queue = queues_[static_cast<std::size_t>(job->priority)];
+          const auto behind = std::find_if(queue.begin(), queue.end(), [](const auto& other) {
+            return other->ready_bytes == 0;
+          });
+          queue.splice(behind, not_ready_, place);
+          job->queued = true;
+        } else {
+          not_ready_.erase(place);
+        }
       }
+      job->ready_bytes = std::max(job->ready_bytes, ready_bytes);
     } else {
       --job->under_way;
-      if (job->error && job->queued) {
-        auto& queue = queues_[static_cast<std::size_t>(job->priority)];
-        queue.erase(std::find(queue.begin(), queue.end(), job));
-        job->queued = false;
-      }
-      ended = !job->queued && job->under_way == 0;
     }
+    if (job->error && job->queued) drop(job);
+    ended = !job->queued && job->under_way == 0 && !job->in_preparation;
   }
-  if (bytes == 0) wake_.notify_all();
+  if (prepares) wake_.notify_all();
   if (ended) job->complete(*job);
 }
 

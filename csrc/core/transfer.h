@@ -4,8 +4,10 @@
 // an urgent job waits for the chunks under way only, never for a whole job.
 //
 // Contract
-// - `prepare` is called once, by a worker, before the first chunk; it fills in address and slot.
-//   If it returns false the job ends without a copy and without an error.
+// - `prepare` is called by one worker at a time, before the first chunk and then until all of the
+//   job is ready, while what is ready is copied. It returns how many bytes are, from the first on;
+//   at first it fills in address and slot. If it returns 0 the job ends without a copy and without
+//   an error.
 // - `complete` is called once, by the worker that ends the job; `error` is null on success. After
 //   an error no further chunk is started.
 // - `arriving` is called at most once, by a worker, before `complete`: the store has told of every
@@ -45,15 +47,16 @@ struct Job {
   Address address = 0;
   Slot slot;
   std::size_t bytes = 0;
-  std::function<bool(Job&)> prepare;
+  std::function<std::size_t(Job&)> prepare;
   std::function<void(Job&)> arriving;
   std::function<void(Job&)> complete;
 
   // Owned by the queue until `complete`.
   Priority priority = Priority::background;
   bool queued = false;
-  bool prepared = false;
-  std::size_t next_offset = 0;   // chunks below were taken
+  bool in_preparation = false;
+  std::size_t ready_bytes = 0;
+  std::size_t next_offset = 0;   // chunks below were taken; <= ready_bytes
   std::size_t under_way = 0;     // chunks taken and not ended
   std::size_t queued_bytes = 0;  // of chunks whose copies are queued; <= next_offset
   Fences arrival;                // of these
@@ -88,7 +91,9 @@ class TransferQueue {
   void work();
   std::shared_ptr<Job> take(std::size_t& offset, std::size_t& bytes);
   bool yields(std::size_t priority) const;
-  Queue::iterator next_of(Queue& queue) const;
+  bool can_prepare(const Job& job) const;
+  Queue::iterator next_to_prepare(Queue& queue) const;
+  void drop(const std::shared_ptr<Job>& job);
   void run(const std::shared_ptr<Job>& job, std::size_t offset, std::size_t bytes);
   void read(Job& job, std::size_t offset, std::size_t bytes);
 
@@ -97,10 +102,10 @@ class TransferQueue {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
-  std::array<Queue, priority_count> queues_;  // those that are prepared first
-  Queue in_preparation_;
-  std::array<std::size_t, 2> busy_{};       // workers, by direction
-  std::array<std::size_t, 2> preparing_{};  // jobs, by direction
+  std::array<Queue, priority_count> queues_;  // those of which something is ready first
+  Queue not_ready_;                           // nothing of them yet; they are in preparation
+  std::array<std::size_t, 2> busy_{};         // workers, by direction
+  std::array<std::size_t, 2> preparing_{};    // jobs, by direction
   std::vector<std::thread> workers_;
 };
 

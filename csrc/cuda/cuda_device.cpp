@@ -319,7 +319,7 @@ void CudaDevice::move(Address from, Address to, std::size_t bytes, const Fences&
     }
   }
   reached(to + bytes);
-  leave(old);
+  put_off(old);
 }
 
 Address CudaDevice::begin_fill(Span staging, Span block) {
@@ -376,6 +376,15 @@ double CudaDevice::seconds_between(const Stamp& earlier, const Stamp& later) {
 
 std::unique_ptr<Link> CudaDevice::link() const {
   return std::make_unique<CudaLink>(context_, streams_);
+}
+
+void CudaDevice::tidy() noexcept {
+  try {
+    const Context::Scope scope(*context_);
+    finish_passed();
+  } catch (const DeviceError&) {
+    // Whoever needs the context is told.
+  }
 }
 
 void CudaDevice::trim() {

@@ -6,9 +6,9 @@
 //
 // Beyond core/device.h:
 // - A moved frame or page has its new place at once and is mapped there by commit or begin_fill.
-//   Its old mapping goes when `last_use` has passed; nobody waits for that but who needs the place
-//   again. Until then the memory may be mapped twice. Work at the new place is ordered after the
-//   fences, so that the two are never used at once.
+//   Its old mapping goes with a later call, when `last_use` has passed: to unmap takes long, and
+//   nobody waits for it but who needs the place again. Until then the memory may be mapped twice.
+//   Work at the new place is ordered after the fences, so that the two are never used at once.
 // - Memory that is decommitted exists until its last use has passed. Memory that is new then waits
 //   for it, if there would else be more than was ever in use at once (see handles.h).
 // - A call that takes a part of a frame takes the frame's memory from the other part, too, whose
@@ -64,6 +64,8 @@ class CudaDevice : public Device {
   double seconds_between(const Stamp& earlier, const Stamp& later) override;
   Address begin_fill(Span staging, Span block) override;
   void finish_fill(Span staging, Span block) override;
+  std::size_t fill_step_bytes() const override { return frame_bytes_; }
+  void tidy() noexcept override;
   void trim() override;  // waits for last uses
 
   // Copies to and from this device's memory. May outlive the device.
@@ -134,6 +136,8 @@ class CudaDevice : public Device {
 
   // What leaves.
   void leave(LeavingList& old);
+  void put_off(LeavingList& old);
+  LeavingList::iterator hand_over(LeavingList& old);
   void finish(LeavingList::iterator leaving, bool waiting);
   bool finish_if_passed(LeavingList::iterator leaving);
   void untake(LeavingList::iterator leaving);

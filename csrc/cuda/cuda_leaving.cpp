@@ -5,11 +5,20 @@
 
 namespace swapmem::cuda {
 
-// Takes the parts over. They go at once if their last use has passed and the driver does not
-// refuse.
+// They go at once if their last use has passed and the driver does not refuse.
 void CudaDevice::leave(LeavingList& old) {
+  if (!old.front().parts.empty()) finish_if_passed(hand_over(old));
+}
+
+// They go with a later call.
+void CudaDevice::put_off(LeavingList& old) {
+  if (old.front().parts.empty()) return;
+  old.front().taken = false;
+  hand_over(old);
+}
+
+CudaDevice::LeavingList::iterator CudaDevice::hand_over(LeavingList& old) {
   Leaving& leaving = old.front();
-  if (leaving.parts.empty()) return;
   std::size_t bytes = 0;
   for (const Old& part : leaving.parts) {
     if (part.handle == 0) continue;
@@ -25,7 +34,7 @@ void CudaDevice::leave(LeavingList& old) {
     leaving_.splice(leaving_.end(), old);
   }
   handles_.unuse(bytes);  // not before others can find it and wait for it
-  finish_if_passed(place);
+  return place;
 }
 
 // Sees to what the calling thread has taken; it is then gone, or, after an error, not taken any

@@ -18,6 +18,13 @@
 
 namespace swapmem::cuda {
 
+// How many copies of how many bytes are asked for at once, half of them each way where both are
+// busy. So much is queued that the link stays busy while a worker that slept comes to itself and
+// while the driver maps memory for others (tests/cpp/virtual_time_test.cpp measures it); and so
+// little that an urgent copy waits for 32 MiB at most.
+inline constexpr std::size_t link_workers = 8;
+inline constexpr std::size_t link_chunk_bytes = std::size_t{4} << 20;
+
 class CudaLink : public Link {
  public:
   CudaLink(std::shared_ptr<const Context> context, std::shared_ptr<Streams> streams);

@@ -30,6 +30,32 @@ TEST(cuda_device, memory_that_is_decommitted_stays_until_its_last_use_has_passed
   });
 }
 
+TEST(cuda_device, a_move_unmaps_nothing_and_leaves_it_to_whoever_tidies) {
+  with_device([](CudaDevice& device) {
+    FakeStream stream;
+    for (const Span from : spans(device)) {
+      const Span to = elsewhere(from);
+      device.commit(from);
+      const std::uint64_t unmapped = fake_calls("cuMemUnmap");
+      stream.hold();
+      stream.mark(from.address, from.bytes, 8);
+      device.move(from.address, to.address, from.bytes, one(fence_on(device, stream)));
+      device.tidy();  // its last use has not passed
+      CHECK_EQUAL(fake_calls("cuMemUnmap"), unmapped);
+      stream.let_go();
+      stream.synchronize();
+      fake_fail("cuMemUnmap", 1, CUDA_ERROR_UNKNOWN, 0);
+      device.tidy();  // tells nobody of it, and loses nothing
+      CHECK(readable(from.address));
+      device.tidy();
+      CHECK(closed(from));
+      device.commit(to);
+      CHECK(marked(to.address, to.bytes, 8));
+      device.decommit(to, {});
+    }
+  });
+}
+
 TEST(cuda_device, moved_memory_is_used_at_its_new_place_after_its_last_use_at_the_old) {
   with_device([](CudaDevice& device) {
     FakeStream writer;

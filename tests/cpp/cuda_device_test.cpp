@@ -38,6 +38,7 @@ TEST(cuda_device, bytes_survive_a_round_trip_through_the_host) {
       fill(block.address, block.bytes, 1);
       link->copy_out(host.data(), reinterpret_cast<void*>(block.address), block.bytes);
       evict(device, block, parked);
+      device.tidy();
       CHECK(closed(block));
       device.commit(parked);
       mark(parked.address, parked.bytes, 2);
@@ -62,6 +63,7 @@ TEST(cuda_device, whole_blocks_keep_their_handles_and_bytes_when_they_move) {
       mark(block.address, block.bytes, 3);
       const std::uint64_t created = fake_calls("cuMemCreate");
       device.move(block.address, to.address, block.bytes, {});
+      device.tidy();
       CHECK(closed(block));
       CHECK(closed(to));  // parked memory costs no mapping
       device.commit(to);
@@ -205,6 +207,7 @@ TEST(cuda_device, a_part_of_a_frame_takes_the_memory_of_all_of_it) {
       const std::size_t before = device.usage().in_use_bytes;
       if (moved) {
         device.move(part.address, to.address, part.bytes, {});
+        device.tidy();
       } else {
         device.decommit(part, {});
       }
@@ -264,6 +267,34 @@ TEST(cuda_device, staging_memory_is_mapped_at_the_block_alone) {
       device.decommit(block, {});
       device.trim();
     }
+  });
+}
+
+TEST(cuda_device, a_block_is_filled_at_its_begin_before_the_rest_of_it_is_mapped) {
+  with_device([](CudaDevice& device) {
+    const std::size_t step = device.fill_step_bytes();
+    const Address base = device.region().address + 8 * frame;
+    const Span block{base - page, page + 2 * frame};  // a head, and whole frames
+    const Span staging = elsewhere(block);
+    device.commit_staging(staging);
+    std::size_t begun = 0;
+    for (const std::size_t end : {page, page + frame, page + 2 * frame}) {
+      CHECK_EQUAL((block.address + end) % step, 0u);
+      const Address to = device.begin_fill({staging.address + begun, end - begun},
+                                           {block.address + begun, end - begun});
+      CHECK_EQUAL(to, block.address + begun);
+      mark(to, end - begun, end);
+      if (end < block.bytes) CHECK(closed({block.address + end, page}));
+      begun = end;
+    }
+    device.finish_fill(staging, block);
+    begun = 0;
+    for (const std::size_t end : {page, page + frame, page + 2 * frame}) {
+      CHECK(marked(block.address + begun, end - begun, end));
+      begun = end;
+    }
+    device.decommit(block, {});
+    CHECK_EQUAL(counts().mappings, 0u);
   });
 }
 

@@ -232,6 +232,7 @@ TEST_EACH(device, a_watch_ends_with_memory, all_devices()) {
     CHECK(holds(span.address, span.bytes, 12));
     empty_and_watch();
     device->protect(span, Access::none);
+    device->tidy();
     CHECK(!readable(span.address));
   }
 }

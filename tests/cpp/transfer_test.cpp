@@ -39,7 +39,7 @@ struct Bench {
     job->bytes = chunks * chunk_bytes;
     job->slot = slot ? slot : store.reserve(job->bytes);
     job->address = reinterpret_cast<Address>(memory.data());
-    job->prepare = [](Job&) { return true; };
+    job->prepare = [](Job& self) { return self.bytes; };
     job->complete = [this](Job& self) {
       std::lock_guard lock(mutex);
       ++ended;
@@ -95,9 +95,9 @@ TEST(transfer, copies_out_whose_turn_has_not_come_hold_one_worker) {
   Bench bench(2);
   for (int i = 0; i < 3; ++i) {
     const auto out = bench.job(Direction::out, 1);
-    out->prepare = [&](Job&) {
+    out->prepare = [&](Job& self) {
       turn.pass();
-      return true;
+      return self.bytes;
     };
     bench.queue.submit(out, Priority::demand_out);
   }
@@ -156,9 +156,9 @@ TEST(transfer, a_block_is_made_ready_to_be_filled_while_the_one_before_is_copied
   Bench bench(2);
   bench.store.reads.close();
   Gate preparing;
-  const auto ready = [&](Job&) {
+  const auto ready = [&](Job& self) {
     preparing.pass();
-    return true;
+    return self.bytes;
   };
   std::vector<std::shared_ptr<Job>> jobs;
   for (std::size_t i = 0; i < 3; ++i) {
@@ -181,6 +181,80 @@ TEST(transfer, a_block_is_made_ready_to_be_filled_while_the_one_before_is_copied
   preparing.open();
   bench.store.reads.open();
   bench.await_ended(3);
+}
+
+TEST(transfer, what_is_ready_of_a_job_is_copied_while_the_rest_is_prepared) {
+  Bench bench(2);
+  Gate preparing;
+  preparing.close();
+  const auto job = bench.job(Direction::in, 5);
+  bench.store.write(job->slot, 0, bench.memory.data(), job->bytes);
+  job->prepare = [&](Job& self) {
+    if (self.ready_bytes == 0) return 2 * chunk_bytes;
+    preparing.pass();
+    return self.bytes;
+  };
+  bench.queue.submit(job, Priority::demand_in);
+  preparing.await_waiting(1);
+  const auto reads = [&] {
+    std::set<std::size_t> offsets;
+    for (const auto& call : bench.store.calls()) {
+      if (!call.write) CHECK(offsets.insert(call.offset).second);
+    }
+    return offsets.size();
+  };
+  // The turn of a less urgent job comes when no more of this one is ready.
+  bench.queue.submit(bench.job(Direction::out, 1), Priority::background);
+  bench.await_ended(1);
+  CHECK_EQUAL(reads(), 2u);
+  preparing.open();
+  bench.await_ended(2);
+  CHECK_EQUAL(reads(), 5u);
+}
+
+TEST(transfer, a_job_whose_rest_cannot_be_prepared_ends_once_with_the_chunks_under_way) {
+  Bench bench(2);
+  bench.store.reads.close();
+  Gate preparing;
+  preparing.close();
+  const auto job = bench.job(Direction::in, 4);
+  bench.store.write(job->slot, 0, bench.memory.data(), job->bytes);
+  job->prepare = [&](Job& self) -> std::size_t {
+    if (self.ready_bytes == 0) return 2 * chunk_bytes;
+    preparing.pass();
+    throw StoreError("no", EIO);
+  };
+  bench.queue.submit(job, Priority::demand_in);
+  preparing.await_waiting(1);
+  bench.store.reads.await_waiting(1);
+  preparing.open();
+  // The other worker is free from here on, and finds nothing of it.
+  bench.queue.submit(bench.job(Direction::out, 1), Priority::background);
+  bench.await_ended(1);
+  CHECK_EQUAL(bench.failed, 0u);
+  bench.store.reads.open();
+  bench.await_ended(2);
+  CHECK_EQUAL(bench.failed, 1u);
+}
+
+TEST(transfer, a_job_that_fails_while_the_rest_is_prepared_ends_when_that_has_ended) {
+  Bench bench(2);
+  Gate preparing;
+  preparing.close();
+  const auto job = bench.job(Direction::in, 4);
+  job->slot = {std::uint64_t{1} << 40, 4 * chunk_bytes};  // no such slot: reads throw
+  job->prepare = [&](Job& self) {
+    if (self.ready_bytes > 0) preparing.pass();
+    return self.ready_bytes + 2 * chunk_bytes;
+  };
+  bench.queue.submit(job, Priority::demand_in);
+  preparing.await_waiting(1);
+  bench.queue.submit(bench.job(Direction::out, 1), Priority::background);
+  bench.await_ended(1);
+  CHECK_EQUAL(bench.failed, 0u);
+  preparing.open();
+  bench.await_ended(2);
+  CHECK_EQUAL(bench.failed, 1u);
 }
 
 TEST(transfer, one_large_job_keeps_every_worker_busy) {
@@ -230,9 +304,9 @@ TEST(transfer, a_job_can_be_raised_while_it_is_being_prepared) {
   Gate preparing;
   preparing.close();
   const auto slow = bench.job(Direction::out, 2);
-  slow->prepare = [&](Job&) {
+  slow->prepare = [&](Job& self) {
     preparing.pass();
-    return true;
+    return self.bytes;
   };
   bench.queue.submit(slow, Priority::background);
   preparing.await_waiting(1);
@@ -245,7 +319,7 @@ TEST(transfer, a_job_can_be_raised_while_it_is_being_prepared) {
 TEST(transfer, a_job_that_is_not_wanted_any_more_ends_without_a_copy) {
   Bench bench(2);
   const auto job = bench.job(Direction::out, 4);
-  job->prepare = [](Job&) { return false; };
+  job->prepare = [](Job&) { return 0; };
   bench.queue.submit(job, Priority::background);
   bench.await_ended(1);
   CHECK(bench.store.calls().empty());
@@ -258,7 +332,7 @@ TEST(transfer, after_an_error_no_chunk_is_started_and_the_job_ends_once) {
       Bench bench(workers);
       const auto job = bench.job(Direction::in, 16);
       if (in_prepare) {
-        job->prepare = [](Job&) -> bool { throw StoreError("no", EIO); };
+        job->prepare = [](Job&) -> std::size_t { throw StoreError("no", EIO); };
       } else {
         job->slot = {std::uint64_t{1} << 40, 16 * chunk_bytes};  // no such slot: reads throw
       }
@@ -286,7 +360,7 @@ TEST(transfer, the_end_of_the_queue_finishes_every_job) {
       job->bytes = memory.size();
       job->slot = store.reserve(job->bytes);
       job->address = reinterpret_cast<Address>(memory.data());
-      job->prepare = [](Job&) { return true; };
+      job->prepare = [](Job& self) { return self.bytes; };
       job->complete = [&](Job&) {
         std::lock_guard lock(mutex);
         ++ended;

@@ -75,6 +75,7 @@ class Player {
                                        std::make_unique<LeastRecentlyUsed>(), machine.engine);
     fake_set_rates(&machine.rates);
     fake_set_costs(&machine.costs);
+    fake_set_delays(&machine.delays);
   }
   ~Player() {
     cuda::driver().cuStreamSynchronize(stream_);

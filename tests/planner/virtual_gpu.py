@@ -3,9 +3,9 @@
 tests/cpp/virtual_training.cpp plays them on the engine, the CUDA device and the pinned store, over
 the fake driver in virtual time. What is modelled: every op is a kernel that takes the seconds of
 the trace; the link copies at the machine's rates, each way by itself; mapping and unmapping a
-handle of memory takes the driver `COSTS`, one call at a time. What the engine computes and the
-launches of kernels and copies take no time: the host is as far ahead of the device as memory lets
-it. With each touch a kernel checks some bytes of the block, and writes them anew.
+handle of memory takes the driver `COSTS`, one call at a time, among which are those that queue
+copies; these and the wake-ups of threads take `DELAYS`. What the engine computes and the launches of
+kernels take no time: the host is as far ahead of the device as memory lets it. With each touch a kernel checks some bytes of the block, and writes them anew.
 
 Traces are made smaller, in bytes and in bytes a second alike, and so are the units in which the
 device maps and the engine copies. So as much happens as on the large machine, at the same times,
@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from swapmem import _core
 from swapmem.devices import PART_BYTES
 from swapmem.planner import memory
 from swapmem.planner.execute import instructions
@@ -34,10 +35,10 @@ from tests.planner.parts import in_parts, part_of
 
 #: Seconds for each handle: to create it, to map it, to make it accessible, to unmap, to release it.
 COSTS = (40e-6, 10e-6, 30e-6, 40e-6, 40e-6)
+#: Seconds that giving a copy to a stream takes, and until a thread goes on that slept meanwhile.
+DELAYS = (5e-6, 50e-6)
 GRANULARITY_BYTES = 2 << 20
 FRAME_BYTES = 16 << 20
-CHUNK_BYTES = 2 << 20
-WORKERS = 4
 # Smaller arrays are no blocks: they share chunks (swapmem/cupy.py).
 _LEAST_BYTES = 512 << 10
 _PAGE_BYTES = 4096
@@ -174,9 +175,9 @@ def _program(
 ) -> str:
     link = trace.machine.link
     words: list[object] = [budget_bytes, memory.peak(trace)]
-    units = (GRANULARITY_BYTES, FRAME_BYTES, CHUNK_BYTES, PART_BYTES)
-    words += [*(unit // smaller for unit in units), WORKERS]
-    words += [link.out_bytes_per_second, link.in_bytes_per_second, *COSTS]
+    units = (GRANULARITY_BYTES, FRAME_BYTES, _core.cuda_link_chunk_bytes, PART_BYTES)
+    words += [*(unit // smaller for unit in units), _core.cuda_link_workers]
+    words += [link.out_bytes_per_second, link.in_bytes_per_second, *COSTS, *DELAYS]
     words += [iterations, trace.tail_seconds, len(trace.blocks)]
     for block in trace.blocks:
         carried = -1 if block.carried_from is None else block.carried_from

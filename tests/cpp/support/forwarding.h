@@ -41,6 +41,8 @@ class ForwardingDevice : public Device {
     return inner_->begin_fill(staging, block);
   }
   void finish_fill(Span staging, Span block) override { inner_->finish_fill(staging, block); }
+  std::size_t fill_step_bytes() const override { return inner_->fill_step_bytes(); }
+  void tidy() noexcept override { inner_->tidy(); }
 
  protected:
   const std::unique_ptr<Device> inner_;

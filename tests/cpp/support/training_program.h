@@ -41,6 +41,7 @@ struct Machine {
   EngineOptions engine;
   FakeRates rates{};
   FakeCosts costs{};
+  FakeDelays delays{};
 };
 
 inline Machine read_machine(std::istream& in) {
@@ -54,8 +55,9 @@ inline Machine read_machine(std::istream& in) {
   machine.rates.to_host = read<double>(in);
   machine.rates.to_device = read<double>(in);
   FakeCosts& costs = machine.costs;
-  for (double* seconds :
-       {&costs.create, &costs.map, &costs.set_access, &costs.unmap, &costs.release}) {
+  FakeDelays& delays = machine.delays;
+  for (double* seconds : {&costs.create, &costs.map, &costs.set_access, &costs.unmap,
+                          &costs.release, &delays.queue, &delays.wake}) {
     *seconds = read<double>(in);
   }
   return machine;
