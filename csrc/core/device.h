@@ -120,6 +120,8 @@ class Device {
 
   // After all that the calling thread's current stream was given so far.
   virtual Fence fence() { return 0; }
+  // The same point or a later one: as late as somebody waits for it, or orders work after it.
+  virtual Fence late_fence() { return fence(); }
   // Returns when it has passed.
   virtual void wait(Fence) {}
   // What the calling thread's current stream is given from here on comes after it.

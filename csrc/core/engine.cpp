@@ -165,7 +165,8 @@ void Engine::drain_magazine(Lock& lock) {
 void Engine::free(Address address) {
   Fence last_use = 0;
   try {
-    last_use = device_->fence();
+    // As long as nothing was swapped its own stream will use the memory again.
+    last_use = never_swapped_ ? device_->late_fence() : device_->fence();
   } catch (const DeviceError&) {
     // Its stream is gone: nothing that could still be queued there is known, and free has to end.
   }

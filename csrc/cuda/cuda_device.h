@@ -58,6 +58,7 @@ class CudaDevice : public Device {
   bool sees_touches() const override { return false; }
   bool commits_zeros() const override { return false; }
   Fence fence() override { return streams_->fence(); }
+  Fence late_fence() override { return streams_->late_fence(); }
   void wait(Fence fence) override { streams_->wait(fence); }
   void order(Fence fence) override { streams_->order(fence); }
   Stamp stamp() noexcept override;

@@ -131,7 +131,7 @@ Streams::Stream& Streams::find(CUstream stream, unsigned long long id) {
 Streams::Stream* Streams::reuse_idle(unsigned long long id) {
   for (const auto& known : streams_) {
     const std::unique_lock lock(known->mutex, std::try_to_lock);
-    if (!lock) continue;
+    if (!lock || known.get() == null_stream_) continue;
     forget_passed(*known);
     if (!known->points.empty()) continue;
     known->id = id;
@@ -149,16 +149,41 @@ Fence Streams::fence() {
     Stream& known = find(stream, id);
     std::lock_guard lock(known.mutex);
     if (known.id != id) continue;  // its place was given away meanwhile
-    if (known.points.size() >= 2 * points_per_question) forget_passed(known);
-    known.points.push_back({known.last_position + 1, event});
-    const CUresult result = context_.driver().cuEventRecord(event.get(), stream);
-    if (result != CUDA_SUCCESS) {
-      known.points.pop_back();
-      context_.driver().fail(result, "cuEventRecord");
-    }
-    ++known.last_position;
+    record(known, stream, event);
     return known.number << fence_stream_shift | known.last_position;
   }
+}
+
+// Under the stream's lock.
+void Streams::record(Stream& stream, CUstream handle, const EventPool::Event& event) {
+  if (stream.points.size() >= 2 * points_per_question) forget_passed(stream);
+  stream.points.push_back({stream.last_position + 1, event});
+  const CUresult result = context_.driver().cuEventRecord(event.get(), handle);
+  if (result != CUDA_SUCCESS) {
+    stream.points.pop_back();
+    context_.driver().fail(result, "cuEventRecord");
+  }
+  ++stream.last_position;
+}
+
+Streams::Stream& Streams::null_stream() {
+  if (Stream* const known = null_stream_) return *known;
+  const Context::Scope scope(context_);
+  const unsigned long long id = identify(nullptr);
+  for (;;) {
+    Stream& found = find(nullptr, id);
+    std::lock_guard lock(mutex_);
+    if (found.id != id) continue;  // its place was given away meanwhile
+    null_stream_ = &found;
+    return found;
+  }
+}
+
+Fence Streams::late_fence() {
+  if (current != nullptr || context_.driver().cuStreamGetId == nullptr) return fence();
+  Stream& stream = null_stream();
+  std::lock_guard lock(stream.mutex);
+  return stream.number << fence_stream_shift | (stream.last_position + 1);
 }
 
 // Under the stream's lock.
@@ -197,6 +222,7 @@ EventPool::Event Streams::pending(Fence fence) {
   if (position <= stream.passed_position) return nullptr;
   const Context::Scope scope(context_);
   std::lock_guard lock(stream.mutex);
+  if (position > stream.last_position) record(stream, nullptr, events_.take());  // a late one
   for (const Point& point : stream.points) {
     if (point.position < position) continue;
     const CUresult result = context_.driver().cuEventQuery(point.event.get());
@@ -226,9 +252,10 @@ void Streams::order(Fence fence) {
   if (fence == 0) return;
   Stream& before = stream_of(fence);
   if ((fence & position_mask) <= before.passed_position) return;
-  const Context::Scope scope(context_);
   const CUstream stream = current;
   // What a stream is given is in order by itself.
+  if (stream == nullptr && &before == null_stream_) return;
+  const Context::Scope scope(context_);
   if (&find(stream, identify(stream)) == &before) return;
   const EventPool::Event event = pending(fence);
   if (event == nullptr) return;

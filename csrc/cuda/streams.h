@@ -1,9 +1,10 @@
 // What is queued on a device: the calling thread's current stream, and fences, points in the work
 // that streams were given.
 //
-// A fence is an event that was recorded when it was asked for. Events on one stream pass in the
-// order they were recorded in, so that of a stream's fences one number is known to have passed, and
-// most questions are answered without the driver.
+// A fence is an event that was recorded when it was asked for; a late one is recorded when somebody
+// wants to know of it. Events on one stream pass in the order they were recorded in, so that of a
+// stream's fences one number is known to have passed, and most questions are answered without the
+// driver.
 //
 // Contract
 // - Threads: every call may come from any thread. No lock is held across a wait.
@@ -74,6 +75,7 @@ class Streams {
 
   // As in core/device.h.
   Fence fence();
+  Fence late_fence();
   void wait(Fence fence);
   void order(Fence fence);
 
@@ -95,16 +97,18 @@ class Streams {
     std::mutex mutex;                    // of what follows; held while an event is recorded, too,
                                          // so that positions are in the order of the records
     std::atomic<unsigned long long> id;  // changes under both this lock and that of all streams
-    std::uint64_t last_position = 0;
+    std::uint64_t last_position = 0;     // late fences have the next one
     std::deque<Point> points;
   };
 
   unsigned long long identify(CUstream stream);
+  Stream& null_stream();
   Stream& find(CUstream stream, unsigned long long id);
   Stream* find_known(unsigned long long id) const;
   Stream* reuse_idle(unsigned long long id);
   void check_context(CUstream stream) const;
   Stream& stream_of(Fence fence);
+  void record(Stream& stream, CUstream handle, const EventPool::Event& event);
   void forget_passed(Stream& stream);
   static void pass(Stream& stream, std::uint64_t position);
   EventPool::Event pending(Fence fence);
@@ -115,6 +119,9 @@ class Streams {
   std::atomic<unsigned long long> made_up_id_{0};
   std::mutex mutex_;
   std::vector<std::unique_ptr<Stream>> streams_;  // the first has the number 1
+  // The one stream that is never destroyed, so that it can be recorded on later; once it was asked
+  // for. Its place is not given away.
+  std::atomic<Stream*> null_stream_{nullptr};
 };
 
 }  // namespace swapmem::cuda

@@ -132,6 +132,20 @@ TEST(cuda_streams, a_stream_with_work_queued_keeps_its_number) {
   });
 }
 
+TEST(cuda_streams, the_null_stream_keeps_its_number_for_late_fences) {
+  with_streams([](Context&, Streams& streams) {
+    const Fence fence = streams.late_fence();
+    for (int i = 0; i < 100; ++i) {
+      FakeStream stream;
+      const Fence other = fence_on(streams, stream);
+      CHECK(number(other) != number(fence));
+      streams.wait(other);
+    }
+    streams.wait(fence);
+    CHECK_EQUAL(number(fence_on(streams, nullptr)), number(fence));
+  });
+}
+
 TEST(cuda_streams, streams_that_all_have_work_queued_each_have_a_number) {
   with_streams([](Context&, Streams& streams) {
     std::vector<std::unique_ptr<FakeStream>> held;

@@ -129,6 +129,58 @@ TEST(cuda_streams, order_within_a_stream_gives_it_nothing_to_wait_for) {
   });
 }
 
+TEST(cuda_streams, a_late_fence_asks_the_driver_nothing_until_somebody_wants_to_know) {
+  with_streams([](Context&, Streams& streams) {
+    streams.wait(streams.late_fence());
+    const std::uint64_t asked = fake_calls("*");
+    const Fence fence = streams.late_fence();
+    streams.order(fence);  // on its own stream
+    CHECK_EQUAL(streams.late_fence(), fence);
+    CHECK_EQUAL(fake_calls("*"), asked);
+    streams.wait(fence);
+    CHECK_EQUAL(streams.late_fence(), fence + 1);
+  });
+}
+
+TEST(cuda_streams, what_comes_after_a_late_fence_comes_after_the_work_before_it) {
+  with_streams([](Context& context, Streams& streams) {
+    const Buffer buffer(context);
+    FakeStream other;
+    const Fence before = fence_on(streams, nullptr);
+    {
+      const Context::Scope scope(context);
+      cuda::check(driver().cuMemsetD8Async(buffer.address(), 5, buffer.bytes(), nullptr), "memset");
+    }
+    const Fence fence = streams.late_fence();
+    CHECK(fence > before);
+    order_on(streams, other, fence);
+    other.mark(buffer.address(), buffer.bytes(), 6);
+    other.synchronize();
+    CHECK(marked(buffer.address(), buffer.bytes(), 6));
+    CHECK(streams.passed(fence));
+  });
+}
+
+TEST(cuda_streams, only_the_null_stream_has_late_fences) {
+  with_streams([](Context&, Streams& streams) {
+    FakeStream stream;
+    const CurrentStream current(stream);
+    const std::uint64_t recorded = fake_calls("cuEventRecord");
+    streams.late_fence();  // its stream may be destroyed before anybody asks
+    CHECK_EQUAL(fake_calls("cuEventRecord"), recorded + 1);
+  });
+}
+
+TEST(cuda_streams, a_late_fence_that_cannot_be_recorded_is_told_and_can_be_later) {
+  with_streams([](Context&, Streams& streams) {
+    const Fence fence = streams.late_fence();
+    fake_fail("cuEventRecord", 1, CUDA_ERROR_UNKNOWN, 0);
+    CHECK_THROWS(DeviceError, streams.wait(fence));
+    streams.wait(fence);
+    CHECK(streams.passed(fence));
+  });
+}
+
 TEST(cuda_streams, what_is_current_in_the_thread_stays_current) {
   with_streams(
       [](Context& context, Streams& streams) {
