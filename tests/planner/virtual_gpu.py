@@ -4,8 +4,9 @@ tests/cpp/virtual_training.cpp plays them on the engine, the CUDA device and the
 the fake driver in virtual time. What is modelled: every op is a kernel that takes the seconds of
 the trace; the link copies at the machine's rates, each way by itself; mapping and unmapping a
 handle of memory takes the driver `COSTS`, one call at a time, among which are those that queue
-copies; these and the wake-ups of threads take `DELAYS`. What the engine computes and the launches of
-kernels take no time: the host is as far ahead of the device as memory lets it. With each touch a kernel checks some bytes of the block, and writes them anew.
+copies; these, and threads that wake late, take `DELAYS`. What the engine computes and the launches
+of kernels take no time: the host is as far ahead of the device as memory lets it. With each touch a
+kernel checks some bytes of the block, and writes them anew.
 
 Traces are made smaller, in bytes and in bytes a second alike, and so are the units in which the
 device maps and the engine copies. So as much happens as on the large machine, at the same times,
