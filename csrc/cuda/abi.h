@@ -2,7 +2,7 @@
 // it for CUDA 12 and 13. No header of CUDA is needed to build.
 //
 // Names are the documentation's, so that it can be searched for them. Sizes and offsets that the
-// driver relies on are checked below.
+// driver relies on are checked below; tests/test_cuda_abi.py compares all of it with CUDA's header.
 #pragma once
 
 #include <cstddef>
