@@ -97,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # What is measured on an imitation is worth nothing: whoever set the variable meant other runs.
     os.environ.pop(_DRIVER, None)
+    # Its commands find the package also where it is not installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
     devices, reason = cuda_devices()
     out = Path(args.out) if args.out else None
     if out is None and devices:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
+# Programs find what this process finds, installed or not.
+PYTHONPATH = os.pathsep.join([str(_ROOT), str(_ROOT / "tests"), *sys.path])
 
 
 def library() -> Path:
@@ -32,7 +34,7 @@ def beside(name: str) -> Path:
 def run_on_fake_driver(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs this Python on the fake driver, which ends it with 97 if it saw anything wrong."""
     environment = {**os.environ, "SWAPMEM_CUDA_DRIVER": str(library())}
-    environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), str(_ROOT / "tests")])
+    environment["PYTHONPATH"] = PYTHONPATH
     return run_python(*arguments, cwd=cwd, environment=environment)
 
 
@@ -43,7 +45,7 @@ def run_on_gpu(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     look = "import ctypes; ctypes.CDLL('libcuda.so.1')"
     if run_python("-c", look, cwd=cwd, environment=environment).returncode != 0:
         pytest.skip("no CUDA driver here")
-    environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), str(_ROOT / "tests")])
+    environment["PYTHONPATH"] = PYTHONPATH
     return run_python(*arguments, cwd=cwd, environment=environment)
 
 

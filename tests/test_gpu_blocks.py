@@ -74,8 +74,9 @@ def test_blocks_keep_their_bytes_on_the_fake_driver(seed: int, tmp_path: Path) -
 
 def test_every_kind_of_gpu_case_runs_on_the_fake_driver(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
+    # "allocate" is CuPy's, which needs a driver that is none of ours.
     run = run_on_fake_driver(
-        *("-c", BENCH, "bench", "--filter", "^cuda0/.*/(512KiB|2MiB|8MiB|16MiB)$"),
+        *("-c", BENCH, "bench", "--filter", "^cuda0/(?!allocate).*/(512KiB|2MiB|8MiB|16MiB)$"),
         *("--seconds", "0.01", "--spill-dir", str(tmp_path), "--json", str(file)),
         cwd=tmp_path,
     )

@@ -264,6 +264,12 @@ def test_a_run_that_fails_leaves_no_figures_and_is_named(
     assert not record([], None, [found], "")["passed"]
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check changes for its commands ends with a test."""
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+
+
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "cuda_devices", lambda: ([], "no driver here"))
@@ -319,6 +325,8 @@ def test_with_a_gpu_everything_goes_into_one_table_and_one_file(
     monkeypatch.setenv("SWAPMEM_CUDA_DRIVER", "/an/imitation.so")
     assert gpu_check.main(["--out", str(tmp_path)]) == 0
     assert "SWAPMEM_CUDA_DRIVER" not in os.environ
+    # Tests run programs elsewhere, and the package may not be installed.
+    assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == str(gpu_check.ROOT)
     printed = capsys.readouterr().out
     for words in ("cuda0/out/64MiB", "GoogLeNet 448", "ResNet50 448", "identical", "on the GPU"):
         assert words in printed

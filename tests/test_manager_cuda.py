@@ -7,7 +7,7 @@ anything a real one would not forgive.
 from pathlib import Path
 
 import pytest
-from fake_cuda import run_on_fake_driver, run_python
+from fake_cuda import PYTHONPATH, run_on_fake_driver, run_python
 
 import swapmem
 from swapmem import _core, devices
@@ -233,7 +233,7 @@ except swapmem.DeviceError as error:
     print(error)
 print(swapmem.Manager("auto", "64MiB", ".").report())
 """
-    environment = {"SWAPMEM_CUDA_DRIVER": "/nowhere/libcuda.so.1"}
+    environment = {"SWAPMEM_CUDA_DRIVER": "/nowhere/libcuda.so.1", "PYTHONPATH": PYTHONPATH}
     result = run_python("-c", program, cwd=tmp_path, environment=environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("/nowhere/libcuda.so.1") == 2
