@@ -94,9 +94,9 @@ class Device {
   virtual void decommit(Span span, const Fences& last_use) = 0;
 
   // Puts the memory behind `from` behind `to`, contents and access kept, in one step: another
-  // thread that looks at `to` sees a fault or all of it. `from` then has no memory; to
-  // close it may be put off (see tidy). No overlap. Whole frames move as they are;
-  // a piece of a frame need not keep its contents. Access may have to wait for commit(to).
+  // thread that looks at `to` sees a fault or all of it. `from` then has no memory; to close it may
+  // be put off (see tidy). No overlap. Whole frames move as they are; a piece of a frame need not
+  // keep its contents. Access may have to wait for commit(to).
   virtual void move(Address from, Address to, std::size_t bytes, const Fences& last_use) = 0;
 
   // Gives back memory that the device itself keeps for later commits.

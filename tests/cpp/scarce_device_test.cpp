@@ -73,6 +73,24 @@ TEST(scarce_memory, a_move_that_gets_none_leaves_the_memory_where_it_is) {
   });
 }
 
+TEST(scarce_memory, what_cannot_be_tidied_for_want_of_it_is_tidied_later) {
+  with_device([](CudaDevice& device) {
+    const Span from = block(device);
+    const Span to = elsewhere(from);
+    device.commit(from);
+    device.move(from.address, to.address, from.bytes, one(device.late_fence()));
+    std::size_t nth = 1;
+    for (bool ran_out = true; ran_out; ++nth) {
+      CHECK(readable(from.address));
+      const ScarceMemory scarce(nth);
+      device.tidy();
+      ran_out = scarce.ran_out();
+    }
+    CHECK(nth > 2);
+    CHECK(closed(from));
+  });
+}
+
 TEST(scarce_memory, a_fill_that_gets_none_leaves_the_memory_with_the_staging_block) {
   with_device([](CudaDevice& device) {
     const Span staging = block(device);
