@@ -43,7 +43,7 @@ TOTAL_SECONDS = 590.0
 _BUILD = "build the C++ suites"
 _BUILD_DIR = "build/cpp"
 # They need what only the fake driver can do, on a machine with a GPU as well.
-_FAKE_SUITES = "^(cuda|driver|fake_driver|offers|pinned|tiered)"
+_FAKE_SUITES = "^(arrivals|cuda|driver|fake_driver|fences|offers|pinned|reuse|tiered)"
 _FAKE_TESTS = [
     "tests/test_gpu_blocks.py",
     "tests/test_cupy_allocator.py",
