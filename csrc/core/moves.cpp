@@ -130,6 +130,10 @@ void Engine::complete_cleaning(Block& block, Job& job) {
   } else if (copied && leaving && block.holds == 0) {
     try_evict(lock, block);
     fetch_planned(lock);
+    // Others have the memory by now, and wait for nothing that the device has put off.
+    lock.unlock();
+    device_->tidy();
+    lock.lock();
   }
   release(lock, unused);  // before drain may return
   --under_way_;
@@ -192,10 +196,6 @@ void Engine::evict(Lock& lock, Block& block) {
   } else if (!closed && block.holds == 0) {
     list(block);
   }
-  changed();  // the memory is there: nobody waits for what the device has put off
-  lock.unlock();
-  device_->tidy();
-  lock.lock();
   --under_way_;
   changed();
 }

@@ -381,7 +381,7 @@ std::unique_ptr<Link> CudaDevice::link() const {
 void CudaDevice::tidy() noexcept {
   try {
     const Context::Scope scope(*context_);
-    finish_passed();
+    finish_all_passed();
   } catch (...) {
     // The driver refuses, or there is no memory: whoever needs it done is told.
   }

@@ -98,8 +98,9 @@ class CudaDevice : public Device {
     Span span;            // of all parts
     bool memory = false;  // whether there is a handle
     Fences last_use;
-    std::vector<Old> parts;  // of the thread that has taken it
-    bool taken = true;       // a thread sees to it
+    std::vector<Old> parts;      // of the thread that has taken it
+    bool taken = true;           // a thread sees to it
+    std::uint64_t asked_by = 0;  // the last tidying that asked whether it can go
   };
   using LeavingList = std::list<Leaving>;
   using Lock = std::unique_lock<std::mutex>;
@@ -143,6 +144,7 @@ class CudaDevice : public Device {
   bool finish_if_passed(LeavingList::iterator leaving);
   void untake(LeavingList::iterator leaving);
   void finish_passed();
+  void finish_all_passed();
   void finish_at(Span span);
   bool finish_one_with_memory();
   bool passed(const Fences& fences);
@@ -165,6 +167,7 @@ class CudaDevice : public Device {
   std::mutex mutex_;  // of what follows
   std::condition_variable finished_;
   LeavingList leaving_;  // the longest waiting first
+  std::uint64_t last_tidying_ = 0;
 };
 
 }  // namespace swapmem::cuda

@@ -106,6 +106,28 @@ void CudaDevice::finish_passed() {
   }
 }
 
+// The same for all that can go: what was put off last does not wait for what came before it.
+void CudaDevice::finish_all_passed() {
+  std::uint64_t tidying = 0;
+  {
+    Lock lock(mutex_);
+    tidying = ++last_tidying_;
+  }
+  for (;;) {
+    LeavingList::iterator next;
+    {
+      Lock lock(mutex_);
+      next = std::find_if(leaving_.begin(), leaving_.end(), [&](const Leaving& leaving) {
+        return !leaving.taken && leaving.asked_by < tidying;
+      });
+      if (next == leaving_.end()) return;
+      next->taken = true;
+      next->asked_by = tidying;
+    }
+    finish_if_passed(next);
+  }
+}
+
 // Returns when no old mapping is left in the span.
 void CudaDevice::finish_at(Span span) {
   Lock lock(mutex_);

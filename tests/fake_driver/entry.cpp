@@ -22,6 +22,18 @@ CUresult refused(World& world, const char* name, Needs needs) {
   return context->broken;
 }
 
+void queue_delay() {
+  if (forked()) return;
+  double seconds = 0;
+  {
+    Lock lock(driver_mutex());
+    VirtualTime& time = the_world().time;
+    seconds = time.delays.queue;
+    time.serve(seconds);
+  }
+  if (seconds > 0) tell_of_delay();
+}
+
 CUresult usable(World& world, CUstream handle, const char* name, std::shared_ptr<Stream>* stream) {
   *stream = world.streams.find(handle);
   if (*stream == nullptr) {

@@ -41,29 +41,20 @@ CUresult call(const char* name, Needs needs, Body body, bool& delayed) {
   return result;
 }
 
-// What a call takes before it has any effect: others that come earlier have theirs first.
-template <typename Body>
-void take_time(Body body) {
-  if (forked()) return;
-  bool delayed = false;
-  {
-    Lock lock(driver_mutex());
-    VirtualTime& time = the_world().time;
-    const double begun_seconds = time.now();
-    body(time);
-    delayed = time.now() > begun_seconds;
-  }
-  void (*const tell)() = on_delay();
-  if (delayed && tell != nullptr) tell();
+// To those who run threads in the order of virtual time.
+inline void tell_of_delay() {
+  if (void (*const tell)() = on_delay(); tell != nullptr) tell();
 }
+
+// What it takes to queue a copy, before that has any effect: who comes earlier goes first.
+void queue_delay();
 
 template <typename Body>
 CUresult enter(const char* name, Needs needs, Body body) {
   if (forked()) return CUDA_ERROR_NOT_INITIALIZED;
   bool delayed = false;
   const CUresult result = call(name, needs, body, delayed);
-  void (*const tell)() = on_delay();
-  if (delayed && tell != nullptr) tell();
+  if (delayed) tell_of_delay();
   return result;
 }
 

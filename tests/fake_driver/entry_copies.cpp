@@ -33,7 +33,7 @@ struct Copy {
 // A copy between the device and the host. If it is not waited for, the host's memory has to be
 // registered.
 CUresult over_link(const Copy& copy, bool to_host, CUstream handle, bool wait) {
-  take_time([](VirtualTime& time) { time.serve(time.delays.queue); });
+  queue_delay();
   return enter(copy.name, Needs::context, [&](World& world, Lock& lock) {
     std::shared_ptr<Stream> stream;
     const CUresult unusable = usable(world, handle, copy.name, &stream);
