@@ -56,6 +56,28 @@ TEST(cuda_device, a_move_unmaps_nothing_and_leaves_it_to_whoever_tidies) {
   });
 }
 
+TEST(cuda_device, what_can_go_does_not_wait_for_what_was_put_off_before_it) {
+  with_device([](CudaDevice& device) {
+    FakeStream stream;
+    const Span in_use = spans(device)[0];
+    const Span unused = spans(device)[1];
+    device.commit(in_use);
+    device.commit(unused);
+    stream.hold();
+    stream.mark(in_use.address, in_use.bytes, 9);
+    const Fences last_use = one(fence_on(device, stream));
+    device.move(in_use.address, elsewhere(in_use).address, in_use.bytes, last_use);
+    device.move(unused.address, elsewhere(unused).address, unused.bytes, {});
+    device.tidy();
+    CHECK(readable(in_use.address));
+    CHECK(closed(unused));
+    stream.let_go();
+    stream.synchronize();
+    device.tidy();
+    CHECK(closed(in_use));
+  });
+}
+
 TEST(cuda_device, moved_memory_is_used_at_its_new_place_after_its_last_use_at_the_old) {
   with_device([](CudaDevice& device) {
     FakeStream writer;
