@@ -111,12 +111,12 @@ class Blocks:
         """Swaps all blocks in; returns seconds."""
         return self.seconds([(self.engine.swap_in, address) for address in self.addresses])
 
-    @staticmethod
-    def seconds(moves: Sequence[tuple[Callable[[int], Any], int]]) -> float:
-        """Returns seconds from the first call until the last block has moved."""
+    def seconds(self, moves: Sequence[tuple[Callable[[int], Any], int]]) -> float:
+        """Returns seconds from the first call until the last block has moved and is unmapped."""
         begin = time.perf_counter()
         for ticket in [move(address) for move, address in moves]:
             ticket.wait()
+        self.engine.drain()
         return time.perf_counter() - begin
 
     @contextlib.contextmanager
