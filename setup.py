@@ -25,15 +25,12 @@ class CMakeBuild(build_ext):
         """Configures and builds in build_temp; the module goes where setuptools wants it."""
         if shutil.which("c++") is None and shutil.which("g++") is None:
             sys.exit("swapmem needs a C++20 compiler: apt-get install g++ (GCC 12 or later)")
-        import pybind11
-
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
         configure = [
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             "-DSWAPMEM_PYTHON=ON",
         ]
         subprocess.run(["cmake", "-G", "Ninja", str(ROOT), *configure], cwd=build, check=True)
